@@ -1,0 +1,1 @@
+"""Where a run runs: a head and an MLflow server on this machine, or a Kubernetes cluster."""

@@ -1,0 +1,1 @@
+"""The papers' models, one paper per file: a frozen config, the modules, and a learner."""

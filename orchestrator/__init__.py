@@ -1,0 +1,1 @@
+"""Experiments as values, runs as commands: resolve, plan, train, track, compare."""
