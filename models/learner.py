@@ -12,11 +12,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Wrap = Callable[[nn.Module], Callable[..., Tensor]]
+Wrap = Callable[[nn.Module], Callable[..., Any]]
 
 
 class Learner(nn.Module, ABC):
@@ -29,7 +30,7 @@ class Learner(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls: dict[str, Callable[..., Tensor]] = {}
+        self._calls: dict[str, Callable[..., Any]] = {}
 
     @abstractmethod
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
@@ -56,8 +57,11 @@ class Learner(nn.Module, ABC):
         """Has the networks of the phases called through `wrap` (DDP, compile); names stay."""
         self._calls = {name: wrap(self.get_submodule(name)) for name in self.phases}
 
-    def call(self, name: str, *inputs: Tensor) -> Tensor:
-        """Forward of the child `name`, through its wrapper where there is one."""
+    def call(self, name: str, *inputs: Tensor) -> Any:
+        """Forward of the child `name`, through its wrapper where there is one.
+
+        The output is what DDP looks through: a tensor, or a tuple, list or dict of tensors.
+        """
         return self._calls.get(name, self.get_submodule(name))(*inputs)
 
 
