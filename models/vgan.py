@@ -64,6 +64,15 @@ class VganConfig:
         if not 0 <= self.mask_lambda < float("inf"):
             raise ValueError(f"mask_lambda={self.mask_lambda!r}: must be finite, 0 or more")
 
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, C) of the clips it learns from and makes."""
+        return (self.frames, self.size, self.size, 3)
+
+    def build(self) -> Vgan:
+        """The learner, freshly initialised from torch's default generator."""
+        return Vgan(self)
+
 
 class StaticStream(nn.Module):
     """b(z) of Eq. 2: z_bd (B, latent) -> a still of (B, 3, 1, 64, 64) in [-1, 1]."""

@@ -1,0 +1,288 @@
+"""An experiment as a frozen value, the one way to override it, and its identity.
+
+`Experiment` nests one frozen dataclass a concern. `override(experiment, "optim.lr=1e-4")` returns
+a changed copy; the command line, sweeps and tests all go through it. `run_name` hashes what can
+change the result, so that equal experiments on equal data are the same run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.vgan import VganConfig
+
+ModelConfig = VganConfig
+
+
+def free(default: Any) -> Any:
+    """A field that cannot change what a run computes, and so is no part of its identity."""
+    return field(default=default, metadata={"identity": False})
+
+
+def require(good: bool, name: str, value: object, valid: str) -> None:
+    """Raises ValueError naming the field, its value and what is valid, unless `good`."""
+    if not good:
+        raise ValueError(f"{name}={value!r}: must be {valid}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """How many workers train: `minimum` to `maximum`, written `4` or `2..8`."""
+
+    minimum: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        require(1 <= self.minimum <= self.maximum, "num_workers", str(self), "N or MIN..MAX, >= 1")
+
+    @classmethod
+    def parse(cls, text: str) -> Workers:
+        """Reads `4` or `2..8`. Raises ValueError for anything else."""
+        low, dots, high = text.partition("..")
+        try:
+            return cls(minimum=int(low), maximum=int(high if dots else low))
+        except ValueError:
+            raise ValueError(f"num_workers={text!r}: must be N or MIN..MAX, >= 1") from None
+
+    def __str__(self) -> str:
+        fixed = self.minimum == self.maximum
+        return str(self.minimum) if fixed else f"{self.minimum}..{self.maximum}"
+
+
+ONE_WORKER = Workers(minimum=1, maximum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which clips, in which order, and how they reach a worker.
+
+    global_batch: clips a step, over all workers together.
+    block_shards: shards whose samples are mixed at a time; None mixes the whole dataset.
+    ledger: writes every consumed sample key to the run's `ledger/`.
+    """
+
+    name: str
+    global_batch: int = 64
+    block_shards: int | None = 32
+    ledger: bool = free(False)
+    prefetch_mib: int = free(256)
+    reader_threads: int = free(2)
+
+    def __post_init__(self) -> None:
+        require(bool(self.name) and "/" not in self.name, "data.name", self.name, "a folder name")
+        require(self.global_batch >= 1, "data.global_batch", self.global_batch, "at least 1")
+        block = self.block_shards
+        require(block is None or block >= 1, "data.block_shards", block, "none or at least 1")
+        require(self.prefetch_mib >= 1, "data.prefetch_mib", self.prefetch_mib, "at least 1")
+        require(self.reader_threads >= 1, "data.reader_threads", self.reader_threads, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """Adam, one for every phase of the learner (VGAN section 2.4: lr 2e-4, momentum term 0.5)."""
+
+    lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0, "optim.lr", self.lr, "greater than 0")
+        require(0 <= self.beta1 < 1, "optim.beta1", self.beta1, "in [0, 1)")
+        require(0 <= self.beta2 < 1, "optim.beta2", self.beta2, "in [0, 1)")
+        require(self.eps > 0, "optim.eps", self.eps, "greater than 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long, and how often something is written. All in steps.
+
+    samples: clips in a sample grid, drawn from noise that stays the same over the run.
+    """
+
+    steps: int
+    checkpoint_every: int = free(500)
+    samples_every: int = free(500)
+    log_every: int = free(10)
+    samples: int = free(16)
+    keep_checkpoints: int = free(3)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoint_every", "samples_every", "log_every", "samples"):
+            require(getattr(self, name) >= 1, f"budget.{name}", getattr(self, name), "at least 1")
+        require(
+            self.keep_checkpoints >= 2, "budget.keep_checkpoints", self.keep_checkpoints, ">= 2"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a run asks of the cluster.
+
+    num_workers: a range makes the run elastic; the global batch and the order stay.
+    threads: of torch, in each worker. At one world size, on CPU, equal threads give equal bits.
+    max_failures: worker failures survived before the run fails; preemptions are not counted.
+    sync_batch_norm: batch statistics of the global batch, so that the world size does not matter.
+    """
+
+    num_workers: Workers = free(ONE_WORKER)  # noqa: RUF009 - `free` makes a field
+    use_gpu: bool = free(True)
+    cpus_per_worker: int = free(4)
+    threads: int = free(4)
+    max_failures: int = free(8)
+    sync_batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("cpus_per_worker", "threads"):
+            value = getattr(self, name)
+            require(value >= 1, f"resources.{name}", value, "at least 1")
+        require(self.max_failures >= 0, "resources.max_failures", self.max_failures, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides a run: model, data, optimiser, budget, resources, seed."""
+
+    name: str
+    paper: str = free("")
+    model: ModelConfig
+    data: Data
+    optim: Optim = Optim()
+    budget: Budget
+    resources: Resources = Resources()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = 0, 2**31 - 1
+        require(low <= self.seed <= high, "seed", self.seed, f"in [{low}, {high}]")
+        most = self.resources.num_workers.maximum
+        require(
+            most <= self.data.global_batch,
+            "resources.num_workers",
+            str(self.resources.num_workers),
+            f"at most data.global_batch ({self.data.global_batch}): a worker needs a clip a step",
+        )
+
+
+def plain(value: Any) -> Any:
+    """A config as JSON-able data: dataclasses become dicts, worker ranges their text."""
+    if isinstance(value, Workers):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """`plain(value)` as one level of dotted paths."""
+    out: dict[str, Any] = {}
+    for name, item in plain(value).items():
+        path = f"{prefix}.{name}" if prefix else name
+        out |= flat(item, path) if isinstance(item, dict) else {path: item}
+    return out
+
+
+def run_name(experiment: Experiment, dataset_version: str) -> str:
+    """`<experiment>-<hash8>`: the resolved experiment, less what cannot change its result."""
+    text = json.dumps([identity(experiment), dataset_version], sort_keys=True)
+    return f"{experiment.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def identity(value: Any) -> Any:
+    """The JSON-able part of a config that can change a run's result."""
+    if not dataclasses.is_dataclass(value):
+        return value
+    fields = (f for f in dataclasses.fields(value) if f.metadata.get("identity", True))
+    return {f.name: identity(getattr(value, f.name)) for f in fields}
+
+
+def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
+    """`experiment` with every `path=value` applied, left to right, and then validated.
+
+    Raises ValueError naming the path, the value, what is valid, and the nearest match. Fields are
+    changed together, so that two that are only valid together can be given in any order.
+    """
+    tree = _Node(experiment)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"{assignment!r}: an override is path=value, as in optim.lr=1e-4")
+        tree.set(path, path.split("."), text)
+    changed = tree.build()
+    assert isinstance(changed, Experiment)
+    return changed
+
+
+class _Node:
+    """A dataclass under change: the values set so far, by field."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.changes: dict[str, Any] = {}
+
+    def set(self, path: str, names: list[str], text: str) -> None:
+        name, *rest = names
+        given = {"name", "paper"} if isinstance(self.value, Experiment) else set()
+        fields = {f.name for f in dataclasses.fields(self.value)} - given
+        if name not in fields:
+            raise ValueError(f"{path}: no field {name!r}{suggest(name, fields)}")
+        current = getattr(self.value, name)
+        nested = dataclasses.is_dataclass(current) and not isinstance(current, Workers)
+        if nested and rest:
+            self.changes.setdefault(name, _Node(current)).set(path, rest, text)
+        elif nested:
+            inside = sorted(f.name for f in dataclasses.fields(current))
+            raise ValueError(f"{path}: name one of its fields: {', '.join(inside)}")
+        elif rest:
+            raise ValueError(f"{path}: {name!r} has no fields below it")
+        else:
+            kind = typing.get_type_hints(type(self.value))[name]
+            self.changes[name] = parse_value(path, text, kind)
+
+    def build(self) -> Any:
+        built = {k: v.build() if isinstance(v, _Node) else v for k, v in self.changes.items()}
+        return dataclasses.replace(self.value, **built)
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean ...? Valid: ...` for a message about an unknown name."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{hint} Valid: {', '.join(names)}"
+
+
+def parse_value(path: str, text: str, kind: Any) -> Any:
+    """`text` as a value of the annotated type `kind`. Raises ValueError naming what is valid."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        options = [k for k in typing.get_args(kind) if k is not type(None)]
+        if text.lower() == "none":
+            return None
+        return parse_value(path, text, options[0])
+    if typing.get_origin(kind) is typing.Literal:
+        values = {str(v): v for v in typing.get_args(kind)}
+        if text not in values:
+            raise ValueError(f"{path}={text!r}: must be one of {', '.join(values)}")
+        return values[text]
+    if kind is Workers:
+        return Workers.parse(text)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{path}={text!r}: must be true or false")
+        return text.lower() == "true"
+    if kind is str:
+        return text
+    assert kind in (int, float), f"{path}: no parser for {kind}"
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{path}={text!r}: must be {what}") from None

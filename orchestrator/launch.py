@@ -1,0 +1,182 @@
+"""One run from its plan to its result: preflight, tracking, training, registration, last word.
+
+The driver's part. To MLflow it speaks as the writer `driver`; rank 0 speaks for the workers.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from shards.read import open_dataset
+
+from orchestrator import registry
+from orchestrator.checkpoint import Checkpoints
+from orchestrator.config import Experiment, flat, identity, plain
+from orchestrator.site import Site
+from orchestrator.tracking import Tracker
+from orchestrator.train import connect, train
+from orchestrator.worker import DivergedError, Job
+from shards.storage import Store, open_store
+
+_PACKAGES = ("torch", "ray", "mlflow-skinny", "numpy", "webdataset", "av", "opencv-python-headless")
+
+
+class Stopped(BaseException):
+    """SIGTERM: somebody, or the cluster, wants the run to stop."""
+
+
+def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_json: bool) -> int:
+    """Runs to the end, resuming what is there; the exit status of the command."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    store = open_store(site.run(name))
+    finished = _result(store)
+    if finished is not None:
+        print(f"{name} is finished; --fresh starts another. Its results: {site.run(name)}")
+        _last_word(finished, name, site, site.mlflow_uri, as_json=as_json)
+        return 0
+    try:
+        _check_writable(store)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    job = Job(
+        name=name, experiment=experiment, site=site, dataset_version=version, git=git_commit()
+    )
+    tracker = Tracker(
+        uri=site.mlflow_uri,
+        run=name,
+        outbox=site.outbox(name),
+        writer="driver",
+        creates=family(experiment),
+    )
+    _describe(tracker, job)
+    signal.signal(signal.SIGTERM, _stop)
+    status, code = "FAILED", 1
+    try:
+        connect(job)
+        result = train(job)
+        _register(tracker, job, store)
+        status, code = "FINISHED", 0
+    except (Stopped, KeyboardInterrupt):
+        status, code = "KILLED", 1
+        print(f"{name}: stopped; the same command resumes it", file=sys.stderr)
+    except (RuntimeError, ValueError, DivergedError) as error:
+        print(f"{name} failed: {error}", file=sys.stderr)
+    finally:
+        tracker.status(status)
+        tracker.close(timeout_s=30)
+    if code == 0:
+        _last_word(result, name, site, tracker.page, as_json=as_json)
+    return code
+
+
+def family(experiment: Experiment) -> str:
+    """The MLflow experiment of a run: its paper's file, so that variants stand side by side."""
+    return type(experiment.model).__module__.rpartition(".")[2]
+
+
+def git_commit() -> str:
+    """The project's commit, with `+dirty` where files differ; `unknown` outside a checkout."""
+    root = Path(__file__).parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+dirty" if changes else "")
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _result(store: Store) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(store.read("result.json")))
+    except FileNotFoundError:
+        return None
+
+
+def _check_writable(store: Store) -> None:
+    probe = f"probe-{uuid.uuid4().hex}"
+    try:
+        store.write(probe, b"")
+    except OSError as error:
+        raise PermissionError(
+            f"cannot write to {store.location} ({error.strerror or error}): "
+            "point RUNS_ROOT at a folder or s3:// URL that this user may write to"
+        ) from None
+    store.delete(probe)
+
+
+def _describe(tracker: Tracker, job: Job) -> None:
+    """Everything that is known before the first step, as params, tags, input and artifacts."""
+    experiment = job.experiment
+    dataset = open_dataset(job.site.dataset(experiment.data.name))
+    deciding = flat(identity(experiment))
+    tracker.status("RUNNING")
+    tracker.params({k: v for k, v in deciding.items() if k != "name"})
+    tracker.tags(
+        {
+            **{f"config.{k}": v for k, v in flat(experiment).items() if k not in deciding},
+            **{f"version.{p}": importlib.metadata.version(p) for p in _PACKAGES},
+            "version.python": platform.python_version(),
+            "orchestrator.experiment": experiment.name,
+            "orchestrator.paper": experiment.paper,
+            "orchestrator.command": " ".join(["python -m orchestrator.run", *sys.argv[1:]]),
+            "orchestrator.checkpoints": f"{job.site.run(job.name)}/checkpoints",
+            "orchestrator.host": socket.gethostname(),
+            "orchestrator.ray_job": os.environ.get("RAY_JOB_SUBMISSION_ID", ""),
+            "mlflow.source.git.commit": job.git.removesuffix("+dirty"),
+            "git.dirty": job.git.endswith("+dirty"),
+            "mlflow.note.content": f"`{experiment.name}`: {experiment.paper}. Samples at fixed "
+            "noise are under Artifacts, `samples/` and `streams/`; real clips under `real/`.",
+        }
+    )
+    tracker.dataset(
+        name=experiment.data.name,
+        version=job.dataset_version,
+        source=job.site.dataset(experiment.data.name),
+        counts={"clips": dataset.manifest.samples, **dataset.manifest.counts},
+    )
+    text = json.dumps(plain(experiment), indent=1)
+    tracker.artifact("experiment.json", text.encode())
+
+
+def _register(tracker: Tracker, job: Job, store: Store) -> None:
+    newest = Checkpoints(store, keep=2).newest()
+    assert newest is not None, "a finished run has a checkpoint"
+
+    def act(mlflow: Any, run_id: str) -> None:
+        model = registry.register(mlflow, run_id, job.experiment, newest.state["learner"])
+        mlflow.set_tag(run_id, "orchestrator.model", model)
+
+    if not tracker.do(act, timeout_s=20):
+        print("the model is not registered: MLflow does not answer; the checkpoint is kept")
+
+
+def _last_word(result: dict[str, Any], name: str, site: Site, page: str, *, as_json: bool) -> None:
+    grids = sorted((site.outbox(name) / "artifacts" / "samples").glob("*.gif"))
+    print(f"{name}: {result['steps']} steps done")
+    print(f"  MLflow:       {page}")
+    if grids:
+        print(f"  samples:      {grids[-1]}")
+    print(f"  checkpoints:  {site.run(name)}/checkpoints")
+    if as_json:
+        print(json.dumps({"run": name, "mlflow": page, **result}))

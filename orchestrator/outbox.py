@@ -1,0 +1,75 @@
+"""What waits to be told to MLflow: an append-only file, and how far it has been sent.
+
+A record is on disk before anyone tries to send it, so nothing is lost when the server is away or
+the process is killed. `<writer>.jsonl` holds the records, `<writer>.sent` the bytes already sent.
+Sending a record twice must do no harm: a kill between sending and marking repeats it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class Outbox:
+    """One writer's records in `folder`. `append` and `pending` may be called from two threads."""
+
+    def __init__(self, folder: Path, writer: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._records = folder / f"{writer}.jsonl"
+        self._sent = folder / f"{writer}.sent"
+        self._lock = threading.Lock()
+        self._heal()
+
+    def append(self, record: Record) -> None:
+        """Keeps `record` (JSON-able)."""
+        line = json.dumps(record) + "\n"
+        with self._lock, self._records.open("a") as file:
+            file.write(line)
+
+    def pending(self, limit: int) -> tuple[list[Record], int]:
+        """(up to `limit` unsent records, the mark to pass to `sent` once they are sent)."""
+        mark = self._mark()
+        if not self._records.exists():
+            return [], mark
+        records: list[Record] = []
+        with self._lock, self._records.open("rb") as file:
+            file.seek(mark)
+            for line in file:
+                records.append(json.loads(line))
+                mark += len(line)
+                if len(records) == limit:
+                    break
+        return records, mark
+
+    def sent(self, mark: int) -> None:
+        """Notes that everything before `mark` has arrived."""
+        temporary = self._sent.with_suffix(".new")
+        temporary.write_text(str(mark))
+        temporary.replace(self._sent)
+
+    def last_step(self) -> int:
+        """The highest step of any metric ever kept, or -1."""
+        if not self._records.exists():
+            return -1
+        with self._records.open() as file:
+            steps = [json.loads(line).get("step", -1) for line in file]
+        return max(steps, default=-1)
+
+    def _mark(self) -> int:
+        return int(self._sent.read_text()) if self._sent.exists() else 0
+
+    def _heal(self) -> None:
+        """Cuts off a last line that a kill left half-written."""
+        if not self._records.exists():
+            return
+        data = self._records.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with self._records.open("r+b") as file:
+                file.truncate(whole)

@@ -1,0 +1,116 @@
+"""The process group's part: gradients, metrics and batch statistics over all workers.
+
+With no process group every function here is the identity, so the loop runs the same alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from orchestrator.loop import World
+
+
+def world() -> World:
+    """This process among the workers of the default process group, if there is one."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return World()
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), wrap=_ddp, mean=_mean)
+
+
+def from_rank_0(value: Any) -> Any:
+    """`value` of rank 0, on every rank."""
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def barrier() -> None:
+    """Waits until every worker is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _ddp(module: nn.Module) -> DistributedDataParallel:
+    # Buffers are batch-norm's running statistics: broadcasting them before every forward would cost
+    # a collective and write into a graph that a GAN's two forwards share.
+    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def _mean(tensor: Tensor) -> Tensor:
+    dist.all_reduce(tensor)
+    return tensor / dist.get_world_size()
+
+
+class _SumOverWorkers(torch.autograd.Function):
+    """y = sum over workers of x, and so dx = sum over workers of dy."""
+
+    @staticmethod
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over the global batch (torch's own synchronised one needs CUDA).
+
+    Takes (B, C, ...). In training the mean and variance are over all workers' clips, and gradients
+    flow through them across workers; in evaluation it is ordinary batch norm.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected (B, C, ...), got {input.dim()} dimensions")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or not dist.is_initialized():
+            return super().forward(input)
+        axes = [axis for axis in range(input.dim()) if axis != 1]
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        x = input.float()
+        here = torch.full((1,), x.numel() / x.shape[1], device=x.device)
+        sums = _SumOverWorkers.apply(torch.cat([x.sum(axes), here]))  # type: ignore[no-untyped-call]
+        count, mean = sums[-1], sums[:-1] / sums[-1]
+        centred = x - mean.view(shape)
+        squares = _SumOverWorkers.apply(centred.square().sum(axes))  # type: ignore[no-untyped-call]
+        variance = squares / count
+        self._update_running(mean.detach(), variance.detach(), count.detach())
+        y: Tensor = centred * torch.rsqrt(variance + self.eps).view(shape)
+        assert self.weight is not None
+        assert self.bias is not None
+        return (y * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+    def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        assert self.momentum is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+
+
+def synchronise_batch_norm(module: nn.Module) -> None:
+    """Replaces every batch norm below `module` by the global one; parameters and names stay."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            new = GlobalBatchNorm(child.num_features, child.eps, child.momentum)
+            new.weight, new.bias = child.weight, child.bias
+            new.running_mean, new.running_var = child.running_mean, child.running_var
+            new.num_batches_tracked = child.num_batches_tracked
+            setattr(module, name, new)
+        else:
+            synchronise_batch_norm(child)

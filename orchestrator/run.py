@@ -1,0 +1,206 @@
+"""Lists the experiments, prints the plan of one, or runs it: `python -m orchestrator.run`.
+
+    python -m orchestrator.run                              lists
+    python -m orchestrator.run vgan_golf --plan             what would run
+    python -m orchestrator.run vgan_golf optim.lr=1e-4      runs; the same again resumes
+
+Exit status: 0 done, 1 the work failed, 2 the call was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import Experiment, flat, plain, run_name
+from orchestrator.experiments import EXPERIMENTS, SCALES, resolve
+from orchestrator.site import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything about a run that is known before it starts; plain data."""
+
+    run: str
+    experiment: dict[str, Any]
+    parameters: dict[str, int]
+    dataset: dict[str, Any]
+    workers: str
+    clips_per_worker: str
+    epochs: float
+    checkpoints: int
+    writes_to: str
+    mlflow: str
+    state: str
+    resumes_at_step: int
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(prog="python -m orchestrator.run", description=__doc__)
+    out.formatter_class = argparse.RawDescriptionHelpFormatter
+    out.add_argument("name", nargs="?", help="an experiment; without one, all are listed")
+    out.add_argument("overrides", nargs="*", metavar="path=value")
+    out.add_argument("--scale", help=f"a named bundle of overrides: {', '.join(SCALES)}")
+    out.add_argument("--plan", action="store_true", help="print what would run, run nothing")
+    out.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    out.add_argument("--fresh", action="store_true", help="start another run of the same name")
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    arguments = parser().parse_intermixed_args(argv)
+    if arguments.name is None:
+        listing(as_json=arguments.json)
+        return 0
+    try:
+        experiment = resolve(arguments.name, arguments.scale, arguments.overrides)
+        site = Site.from_environment()
+        plan, version = make_plan(experiment, site, fresh=arguments.fresh)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if arguments.plan:
+        show(dataclasses.asdict(plan), as_json=arguments.json)
+        return 0
+    from orchestrator.launch import launch
+
+    return launch(experiment, site, plan.run, version, as_json=arguments.json)
+
+
+def listing(*, as_json: bool) -> None:
+    """Prints every experiment."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": experiment.name,
+            "paper": experiment.paper,
+            "model": type(experiment.model).__name__.removesuffix("Config"),
+            "data": experiment.data.name,
+            "steps": experiment.budget.steps,
+            "global_batch": experiment.data.global_batch,
+            "workers": str(experiment.resources.num_workers),
+            "gpu": experiment.resources.use_gpu,
+        }
+        for experiment in EXPERIMENTS.values()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    columns = list(rows[0])
+    width = {c: max(len(c), *(len(str(row[c])) for row in rows)) for c in columns}
+    for row in [dict(zip(columns, columns, strict=True)), *rows]:
+        print("  ".join(str(row[c]).ljust(width[c]) for c in columns).rstrip())
+
+
+def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan, str]:
+    """(the plan of a run, the dataset's version). Reads the manifest and the run's folder.
+
+    Raises ValueError or OSError, with a message for the user, when the run cannot be.
+    """
+    from shards.read import Reader, Slice, open_dataset
+
+    from shards.storage import open_store
+
+    data = experiment.data
+    try:
+        dataset = open_dataset(site.dataset(data.name))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. Build one with: python -m shards.ingest VIDEOS {site.dataset(data.name)}, "
+            f"or the sample data with: python -m shards.demo {site.dataset('demo')} "
+            "and data.name=demo; SHARDS_ROOT says where datasets are"
+        ) from None
+    Reader(
+        dataset,
+        seed=experiment.seed,
+        slice=Slice(rank=0, world_size=1, global_batch=data.global_batch),
+        block_shards=data.block_shards,
+    )
+    if dataset.manifest.clip.shape != experiment.model.clip_shape:
+        raise ValueError(
+            f"data.name={data.name!r}: its clips are {dataset.manifest.clip.shape} (T, H, W, C), "
+            f"{experiment.name} learns from {experiment.model.clip_shape}"
+        )
+    name = generation(site, run_name(experiment, dataset.version), fresh=fresh)
+    state, step = progress(open_store(site.run(name)))
+    learner = experiment.model.build()
+    workers = experiment.resources.num_workers
+    most, least = data.global_batch // workers.minimum, data.global_batch // workers.maximum
+    plan = Plan(
+        run=name,
+        experiment=flat(experiment),
+        parameters={
+            phase: sum(p.numel() for p in learner.get_submodule(phase).parameters())
+            for phase in learner.phases
+        },
+        dataset={
+            "name": data.name,
+            "version": dataset.version,
+            "clips": dataset.manifest.samples,
+            "shards": len(dataset.manifest.shards),
+            "gib": round(sum(s.bytes for s in dataset.manifest.shards) / 2**30, 3),
+        },
+        workers=str(workers),
+        clips_per_worker=str(most) if most == least else f"{least}..{most}",
+        epochs=round(experiment.budget.steps * data.global_batch / dataset.manifest.samples, 2),
+        checkpoints=-(-experiment.budget.steps // experiment.budget.checkpoint_every),
+        writes_to=site.run(name),
+        mlflow=site.mlflow_uri,
+        state=state,
+        resumes_at_step=step,
+    )
+    return plan, dataset.version
+
+
+def generation(site: Site, base: str, *, fresh: bool) -> str:
+    """The newest run of the name `base`: itself, or `-r2`, `-r3` ... that `--fresh` made.
+
+    With `fresh`, the next one that has not started yet.
+    """
+    from shards.storage import open_store
+
+    number, name = 1, base
+    while True:
+        following = f"{base}-r{number + 1}"
+        start_next = fresh and _started(open_store(site.run(name)))
+        if not start_next and not _started(open_store(site.run(following))):
+            return name
+        number, name = number + 1, following
+
+
+def _started(store: Any) -> bool:
+    return any(True for _ in store.list("attempts/"))
+
+
+def progress(store: Any) -> tuple[str, int]:
+    """(`new`, `unfinished` or `finished`; the step of the newest checkpoint, 0 without one)."""
+    from orchestrator.checkpoint import Checkpoints
+
+    steps = Checkpoints(store, keep=2).steps()
+    step = steps[-1] if steps else 0
+    if any(name == "result.json" for name, _ in store.list("result.json")):
+        return "finished", step
+    return ("unfinished" if _started(store) else "new"), step
+
+
+def show(value: dict[str, Any], *, as_json: bool) -> None:
+    """Prints a plan for people, or as one line of JSON."""
+    if as_json:
+        print(json.dumps(plain(value)))
+        return
+    for key, item in value.items():
+        if isinstance(item, dict):
+            print(f"{key}:")
+            for name, inner in item.items():
+                print(f"  {name:<28} {inner}")
+        else:
+            print(f"{key + ':':<18}{item}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

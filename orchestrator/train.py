@@ -1,0 +1,91 @@
+"""The only room that knows Ray Train: it starts the workers and survives their failures.
+
+Checkpoints are ours, not Ray's (see docs/adr): after any restart a worker asks the run's own store
+for the newest checkpoint that verifies, so nothing is reported to the controller and no step waits
+for its poll.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from orchestrator import parallel
+from orchestrator.worker import DivergedError, Job, work
+
+
+def connect(job: Job) -> None:
+    """Joins the cluster of RAY_ADDRESS, or starts one in this process for this run.
+
+    Raises ValueError, with the numbers, when a cluster of our own cannot hold the run's workers.
+    """
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    import ray
+
+    resources = job.experiment.resources
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=True)
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the cluster listens on loopback only
+    ray.init(include_dashboard=False, log_to_driver=True, _node_ip_address="127.0.0.1")
+    have = ray.cluster_resources()
+    lowest = resources.num_workers.minimum
+    needs = {"CPU": lowest * resources.cpus_per_worker, "GPU": lowest * resources.use_gpu}
+    for kind, need in needs.items():
+        if need > have.get(kind, 0):
+            ray.shutdown()
+            raise ValueError(
+                f"{lowest} worker(s) need {need} {kind}, this machine has "
+                f"{have.get(kind, 0):g}: lower resources.num_workers or "
+                "resources.cpus_per_worker, set resources.use_gpu=false, or use --scale laptop"
+            )
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Runs the job on the connected cluster to its end; rank 0's result.
+
+    Raises DivergedError when the loss is not finite, and RuntimeError when workers failed more
+    often than `resources.max_failures` allows.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = job.experiment.resources
+    workers = resources.num_workers
+    elastic = workers.minimum < workers.maximum
+    trainer = TorchTrainer(
+        _in_worker,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=(workers.minimum, workers.maximum) if elastic else workers.maximum,
+            use_gpu=resources.use_gpu,
+            resources_per_worker={"CPU": resources.cpus_per_worker, "GPU": int(resources.use_gpu)},
+        ),
+        run_config=RunConfig(
+            name=f"controller-{int(time.time())}",
+            storage_path=str(job.site.outbox(job.name).parent / "ray"),
+            failure_config=FailureConfig(max_failures=resources.max_failures),
+        ),
+    )
+    try:
+        result = trainer.fit().return_value
+    except TrainingFailedError as error:
+        raise RuntimeError(str(error)) from None
+    if "diverged" in result:
+        raise DivergedError(result["diverged"])
+    return dict(result)
+
+
+def _in_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """The body of a Ray Train worker. A diverged run returns: Ray would only start it again."""
+    from ray.train.torch import get_device
+
+    try:
+        return work(config["job"], parallel.world(), get_device())
+    except DivergedError as error:
+        return {"diverged": str(error)}

@@ -1,0 +1,27 @@
+from orchestrator.outbox import Outbox
+
+
+def test_outbox_reopened_after_a_kill_gives_what_was_not_marked_sent(tmp_path):
+    first = Outbox(tmp_path, "w")
+    for n in range(5):
+        first.append({"step": n})
+    records, mark = first.pending(3)
+    assert [r["step"] for r in records] == [0, 1, 2]
+    first.sent(mark)
+    first.pending(10)  # read, never marked: a kill before `sent`
+    again = Outbox(tmp_path, "w")
+    records, mark = again.pending(10)
+    assert [r["step"] for r in records] == [3, 4]
+    again.sent(mark)
+    assert again.pending(10) == ([], mark)
+    assert again.last_step() == 4
+
+
+def test_outbox_half_written_line_is_cut_off_and_appending_goes_on(tmp_path):
+    box = Outbox(tmp_path, "w")
+    box.append({"step": 0})
+    with (tmp_path / "w.jsonl").open("a") as file:
+        file.write('{"step": 1, "val')
+    healed = Outbox(tmp_path, "w")
+    healed.append({"step": 2})
+    assert [r["step"] for r in healed.pending(10)[0]] == [0, 2]
