@@ -192,8 +192,8 @@ class Loop:
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         video_bcthw = to_video(batch.video_bthwc, self._device)
         noise = self.noise(batch.step, len(video_bcthw))
-        # DDP takes the plain mean over workers; this weight makes it the mean over the global
-        # batch when slices differ by one, and lets a masked (quarantined) clip count for nothing.
+        # DDP and the metrics take the plain mean over workers; this weight makes it the mean over
+        # the global batch when slices differ by one, and a quarantined clip count for nothing.
         valid = int(batch.valid_b.sum())
         weight = valid * self._world.size / self._global_batch
         if valid < len(video_bcthw):
@@ -206,5 +206,5 @@ class Loop:
             self.optimizers[phase].zero_grad(set_to_none=True)
             (loss * weight).backward()  # type: ignore[no-untyped-call]
             self.optimizers[phase].step()
-            metrics |= values
+            metrics |= {name: value * weight for name, value in values.items()}
         return metrics

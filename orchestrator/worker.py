@@ -252,7 +252,8 @@ class _Reporter:
         self._tracker.image("samples", step, f"{name}.png")
         if len(parts) > 1:
             self._tracker.artifact(f"streams/step-{step:08d}.png", pictures.streams_sheet(parts))
-            self._tracker.artifact(f"streams/step-{step:08d}.gif", pictures.streams_grid(parts))
+            rows = torch.cat([videos[:4] for videos in parts.values()])
+            self._tracker.artifact(f"streams/step-{step:08d}.gif", pictures.animated_grid(rows))
             self._tracker.image("streams", step, f"streams/step-{step:08d}.png")
 
     def _pictures_of_real_clips(self, dataset: Dataset, seed: int) -> None:

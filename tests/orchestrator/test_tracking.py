@@ -1,0 +1,120 @@
+"""Tracking against real MLflow stores: SQLite in process, and a server that is not always there."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from orchestrator.tracking import Tracker, find_run
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def tracker(uri, tmp_path, writer="driver", creates="vgan"):
+    return Tracker(uri=uri, run="r-1", outbox=tmp_path / "out", writer=writer, creates=creates)
+
+
+def _history(uri, key):
+    client = MlflowClient(uri)
+    run = find_run(client, "r-1")
+    return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
+
+
+def test_tracker_tells_everything_to_sqlite(uri, tmp_path):
+    one = tracker(uri, tmp_path)
+    one.params({"optim.lr": 1e-4})
+    one.tags({"orchestrator.paper": "VGAN 3.1"})
+    one.dataset(name="demo", version="ab" * 32, source="/data", counts={"clips": 7})
+    one.metrics(10, {"train/d_loss": 1.5, "train/g_loss": float("nan")})
+    one.artifact("samples/a.txt", b"hello")
+    one.status("FINISHED")
+    assert one.close(timeout_s=60)
+    client = MlflowClient(uri)
+    run = find_run(client, "r-1")
+    assert run.data.params == {"optim.lr": "0.0001"}
+    assert run.data.tags["orchestrator.paper"] == "VGAN 3.1"
+    assert run.data.metrics["train/d_loss"] == 1.5
+    assert run.info.status == "FINISHED"
+    assert run.inputs.dataset_inputs[0].dataset.name == "demo"
+    path = client.download_artifacts(run.info.run_id, "samples/a.txt", str(tmp_path))
+    assert Path(path).read_bytes() == b"hello"
+
+
+def test_tracker_of_a_second_attempt_adds_no_second_point_at_a_step(uri, tmp_path):
+    first = tracker(uri, tmp_path)
+    for step in (1, 2, 3):
+        first.metrics(step, {"train/x": float(step)})
+    assert first.close(timeout_s=60)
+    second = tracker(uri, tmp_path)  # resumed from the checkpoint after step 1
+    for step in (2, 3, 4):
+        second.metrics(step, {"train/x": float(step)})
+    assert second.close(timeout_s=60)
+    assert _history(uri, "train/x") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]
+
+
+def test_tracker_refused_record_does_not_hold_up_those_behind_it(uri, tmp_path, caplog):
+    one = tracker(uri, tmp_path)
+    one.params({"optim.lr": 1})
+    one.params({"optim.lr": 2})  # a param cannot change
+    one.metrics(1, {"train/x": 1.0})
+    assert one.close(timeout_s=60)
+    assert _history(uri, "train/x") == [(1, 1.0)]
+    assert "refused a params record" in caplog.text
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.timeout(180)
+def test_tracker_server_away_keeps_everything_and_sends_it_when_it_is_back(tmp_path, caplog):
+    port = _free_port()
+    uri = f"http://127.0.0.1:{port}"
+    one = tracker(uri, tmp_path)
+    one.metrics(1, {"train/x": 1.0})
+    assert not one.close(timeout_s=30)
+    assert caplog.text.count("Training goes on") == 1
+    assert str(tmp_path / "out") in caplog.text
+    server = _server(port, tmp_path)
+    try:
+        two = tracker(uri, tmp_path)
+        two.metrics(2, {"train/x": 2.0})
+        assert two.close(timeout_s=60)
+        assert _history(uri, "train/x") == [(1, 1.0), (2, 2.0)]
+        assert two.page.startswith(f"{uri}/#/experiments/")
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _server(port, folder):
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    store = f"sqlite:///{folder}/server.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", store]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return server
+    server.kill()
+    raise AssertionError((folder / "server.log").read_text())
