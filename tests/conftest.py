@@ -1,0 +1,75 @@
+"""What every test runs under: one thread, quiet services, own Ray folder, nothing left running."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import settings
+
+# Every descendant process inherits this mark, daemons too: what still bears it at the end leaked.
+MARK = "VIDEO_ORCHESTRATOR_TESTS"
+SESSION = f"{os.getpid()}-{psutil.Process().create_time()}"
+GRACE_S = 15.0
+
+# Before ray, torch or cv2 is imported anywhere: they read these once.
+os.environ[MARK] = SESSION
+os.environ.pop("RAY_ADDRESS", None)  # a developer's running cluster is not for the tests
+os.environ.pop("RAY_API_SERVER_ADDRESS", None)
+os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="vo-", dir="/tmp")  # sockets: 107 bytes at most
+for name, value in {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray listens on loopback only
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "OMP_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+}.items():
+    os.environ.setdefault(name, value)
+
+settings.register_profile("project", deadline=None)  # a busy machine is not a failure
+settings.load_profile("project")
+
+
+def _left_behind() -> list[psutil.Process]:
+    """Live processes of this session, but for multiprocessing's own, which end with this one."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            is_ours = process.pid != os.getpid() and process.environ().get(MARK) == SESSION
+            if is_ours and "multiprocessing" not in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_stays_running() -> Iterator[None]:
+    """Kills what the tests started and did not end, such as a Ray head, and fails because of it."""
+    yield
+    deadline = time.monotonic() + GRACE_S
+    while _left_behind() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    lines = []
+    for process in _left_behind():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            lines.append(f"pid {process.pid}: {' '.join(process.cmdline())[:120]}")
+            process.kill()
+    shutil.rmtree(os.environ["RAY_TMPDIR"], ignore_errors=True)
+    assert not lines, "processes that tests left running:\n" + "\n".join(lines)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real videos, digits and action strips, kept beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
