@@ -1,0 +1,59 @@
+# Everything runs in .venv, with the versions of constraints.txt. Paths are relative, so that the
+# repository may lie anywhere, also below a folder with a space in its name.
+.POSIX:
+SHELL = /bin/sh
+PYTHON = python3
+PY = .venv/bin/python
+ARGS =
+
+# Named by what it depends on, the place included: the scripts of a moved environment are broken.
+STAMP := .venv/.setup-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
+
+.PHONY: help setup demo test test-nightly lint bench docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## the environment in .venv; nothing to do the second time
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make setup PYTHON=python3.12")'
+	@grep -qF "$$(pwd -P)/.venv" .venv/pyvenv.cfg 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo "installing about 200 packages into .venv; this takes some minutes, once"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@rm -f .venv/.setup-*
+	@touch $@
+
+demo: setup ## a local cluster, sample video, shards, and a training run submitted to Ray
+	$(PY) -m cluster.local up
+	. var/cluster/local.env && $(PY) -m shards.demo var/shards/demo
+	. var/cluster/local.env && PATH="$$PWD/.venv/bin:$$PATH" && \
+	    ray job submit -- python -m orchestrator.run vgan_unfiltered --scale laptop
+	@echo
+	@echo "The run's pictures and curves are above and in MLflow. The cluster is still up:"
+	@$(PY) -m cluster.local status
+	@echo "Take it down with: $(PY) -m cluster.local down"
+
+test: setup ## every test that needs no GPU; ARGS="-k order" goes to pytest
+	@$(PY) -m pytest -m "not nightly" $(ARGS)
+
+test-nightly: setup ## the tests that take minutes each
+	@$(PY) -m pytest -m nightly $(ARGS)
+
+lint: setup ## format, lint, types, the law of the arrows, spelling; changes nothing
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/codespell
+
+bench: setup ## every measurement in bench/, one after the other
+	@for each in bench/*.py; do echo "== $$each"; $(PY) "$$each" || exit 1; done
+
+docs: setup ## the reference of the four packages as HTML, in var/docs
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[docs]'
+	@$(PY) -m pdoc --output-directory var/docs orchestrator models shards cluster
+	@echo "var/docs/index.html"
+
+clean: ## removes .venv, caches and builds; data and runs in var/ stay
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

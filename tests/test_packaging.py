@@ -1,0 +1,72 @@
+"""The promises that packaging makes to someone who clones the repository anywhere."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE
+    )
+}
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+@pytest.mark.parametrize("line", [*PROJECT["dependencies"], *EXTRAS["dev"], *EXTRAS["docs"]])
+def test_requirement_of_ours_is_pinned_inside_its_range(line: str) -> None:
+    requirement = Requirement(line)
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+
+
+def test_pins_name_no_build_of_one_machine() -> None:
+    local = [name for name, version in PINS.items() if "+" in version]
+    assert local == []
+
+
+LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+CLEAN_ROOMS = {
+    "orchestrator": tuple(
+        ["run", "train", "loop", "checkpoint", "tracking", "experiments", "config", "site"]
+    ),
+    "models": ("vgan",),
+    "shards": ("read",),
+    "cluster": ("local",),
+}
+VIOLATIONS = {  # one for each contract, in the order of pyproject.toml
+    "models/vgan.py": "import shards.read\nimport ray\n",
+    "orchestrator/loop.py": "import orchestrator.train\n",
+    "orchestrator/config.py": "def late():\n    import ray\n",
+    "cluster/local.py": "import mlflow\n",
+    "shards/read.py": "import ray\n",
+    "orchestrator/run.py": "import mlflow\n",
+}
+
+
+def test_contracts_break_for_every_kind_of_forbidden_import(tmp_path: Path) -> None:
+    for package, rooms in CLEAN_ROOMS.items():
+        for room in ("__init__", *rooms):
+            (tmp_path / package).mkdir(exist_ok=True)
+            (tmp_path / package / f"{room}.py").touch()
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+
+    def broken() -> int:
+        command = [sys.executable, "-c", LINT, "--no-cache"]
+        answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        summary = re.search(r"Contracts: \d+ kept, (\d+) broken", answer.stdout)
+        assert summary, answer.stdout + answer.stderr
+        return int(summary[1])
+
+    assert broken() == 0
+    for path, text in VIOLATIONS.items():
+        (tmp_path / path).write_text(text)
+    assert broken() == len(SETTINGS["tool"]["importlinter"]["contracts"])
