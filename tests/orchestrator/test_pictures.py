@@ -96,6 +96,7 @@ def test_animated_grid_places_clips_by_row_for_ever_at_25_fps() -> None:
         assert (_cell(frames, *divmod(clip, 2), 8) == videos[clip]).all()
     assert (_cell(frames, 2, 1, 8) == 255).all()
     assert (frames[:, :GAP] == 255).all()
+    assert _gif(animated_grid(videos, fps=12.5))[1] == [80] * 6
 
 
 def test_animated_grid_of_many_clips_decodes_near_the_videos() -> None:
@@ -111,6 +112,7 @@ def test_animated_grid_of_a_still_clip_beside_noise_does_not_flicker() -> None:
     videos = _noise(4, frames=12, size=32)
     videos[1] = 93
     videos[2] = np.random.default_rng(1).integers(100, 140, (1, 32, 32, 3), dtype=np.uint8)
+    videos[3, :, :, 16:] = videos[2, :, :, 16:]  # still, right of what moves
     frames, durations, _ = _gif(animated_grid(videos))
     assert len(frames) == 12
     assert sum(durations) == 480
@@ -118,6 +120,8 @@ def test_animated_grid_of_a_still_clip_beside_noise_does_not_flicker() -> None:
     assert (grey == grey[0, 0, 0]).all()
     assert np.abs(grey[0, 0, 0].astype(int) - 93).max() <= 8
     assert (still == still[:1]).all()
+    beside = _cell(frames, 0, 3, 32)[:, :, 16:]
+    assert (beside == beside[:1]).all()
 
 
 def test_animated_grid_of_a_ramp_rises_in_every_frame() -> None:
@@ -205,5 +209,5 @@ def test_streams_sheet_has_a_named_row_per_part_of_the_first_clips() -> None:
     labels = sheet[: GAP + 4 * 36, :left]
     inked = [(labels[GAP + r * 36 : GAP + r * 36 + 32] < 128).any() for r in range(4)]
     assert all(inked)
-    assert (labels[:, 0] == 255).all()  # no name is cut off
+    assert (labels[:, [0, -1]] == 255).all()  # no name is cut off
     assert (labels[-GAP:] == 255).all()
