@@ -96,7 +96,11 @@ def test_run_events_come_at_their_cadence_and_metrics_are_window_means():
     ]
     assert [e.steps for e in events if isinstance(e, StepsDone)] == [3, 1, 2, 1]
     singles = loop(Mean(), steps=7, log_every=1)
-    each = [e.metrics["error"] for e in singles.run(stream(0, shape=(1, 2, 2, 3)), 0) if "metrics" in vars(e)]
+    each = [
+        e.metrics["error"]
+        for e in singles.run(stream(0, shape=(1, 2, 2, 3)), 0)
+        if "metrics" in vars(e)
+    ]
     assert events[0].metrics["error"] == pytest.approx(np.mean(each[:3]))
 
 

@@ -49,9 +49,7 @@ def _process(rank, folder, synchronised):
 
 
 def _two_processes(folder, *, synchronised):
-    mp.start_processes(
-        _process, args=(str(folder), synchronised), nprocs=2, start_method="spawn"
-    )
+    mp.start_processes(_process, args=(str(folder), synchronised), nprocs=2, start_method="spawn")
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
