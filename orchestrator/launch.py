@@ -19,8 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from shards.read import open_dataset
-
 from orchestrator import registry
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
@@ -28,6 +26,7 @@ from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from orchestrator.train import connect, train
 from orchestrator.worker import DivergedError, Job
+from shards.read import open_dataset
 from shards.storage import Store, open_store
 
 _PACKAGES = ("torch", "ray", "mlflow-skinny", "numpy", "webdataset", "av", "opencv-python-headless")

@@ -103,7 +103,6 @@ def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan,
     Raises ValueError or OSError, with a message for the user, when the run cannot be.
     """
     from shards.read import Reader, Slice, open_dataset
-
     from shards.storage import open_store
 
     data = experiment.data

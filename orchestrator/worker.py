@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from shards.read import Dataset, Reader, Slice, open_dataset
 
 from orchestrator import parallel, pictures
 from orchestrator.checkpoint import Checkpoints
@@ -33,6 +32,7 @@ from orchestrator.loop import (
 )
 from orchestrator.site import Site
 from orchestrator.tracking import SystemMetrics, Tracker
+from shards.read import Dataset, Reader, Slice, open_dataset
 from shards.storage import Store, open_store
 
 _log = logging.getLogger(__name__)

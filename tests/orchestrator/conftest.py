@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+
 from shards.manifest import ClipFormat, Manifest, Shard
 from shards.storage import LocalStore
 from shards.tarfmt import format_index, write_tar

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+
 from models.learner import Learner
 from models.vgan import VganConfig
 from orchestrator.config import Budget, Optim
@@ -48,6 +49,7 @@ class Mean(Learner):
         return torch.randn(count, generator=generator)
 
     def loss(self, phase, video_bcthw, noise):
+        assert phase == "level"
         target = video_bcthw.mean((1, 2, 3, 4)) + noise
         error = (self.level.weight.squeeze() - target).square().mean()
         return error, {"error": error.detach()}

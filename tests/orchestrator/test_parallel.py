@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
 from models.vgan import VganConfig
 from orchestrator import parallel
 from orchestrator.config import Budget, Optim

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
 from orchestrator.tracking import Tracker, find_run
 
 

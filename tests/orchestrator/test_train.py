@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
+
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import run_name
 from orchestrator.experiments import resolve
