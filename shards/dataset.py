@@ -1,0 +1,65 @@
+"""A dataset as a reader meets it: the manifest, its version, and the store it lies in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shards.manifest import Manifest, load_manifest
+from shards.storage import Store, open_store
+
+_NAMED = 3  # faults named in a message before "and n more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """An opened dataset. `version` is the manifest's hash."""
+
+    manifest: Manifest
+    store: Store
+    version: str = field(default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "version", self.version or self.manifest.version)
+
+    @property
+    def samples(self) -> int:
+        """Clips in the dataset."""
+        return self.manifest.samples
+
+
+def open_dataset(location: str) -> Dataset:
+    """Opens the dataset at `location`, a folder or an `s3://` URL.
+
+    Every tar and index must be there with the size the manifest gives (one listing, nothing is
+    read; `shards.verify` compares contents). Raises FileNotFoundError when there is no manifest,
+    ValueError when the dataset is empty or its files do not match.
+    """
+    store = open_store(location)
+    dataset = Dataset(manifest=load_manifest(store), store=store)
+    if dataset.samples == 0:
+        raise ValueError(
+            f"the dataset at {store.location} is empty: its manifest counts no samples "
+            f"(sources and rejections: {dataset.manifest.counts})"
+        )
+    faults = size_faults(dataset)
+    if faults:
+        more = f", and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        raise ValueError(
+            f"the dataset at {store.location} does not match its manifest: "
+            f"{', '.join(faults[:_NAMED])}{more}. See all with `python -m shards.verify "
+            f"{store.location}`; `--repair SOURCE` copies whole files from another copy"
+        )
+    return dataset
+
+
+def size_faults(dataset: Dataset) -> list[str]:
+    """What the listing says against the manifest, one line for each file; empty when it agrees."""
+    present = dict(dataset.store.list("shards/"))
+    faults = []
+    for shard in dataset.manifest.shards:
+        for name, size in ((shard.tar, shard.bytes), (shard.index, shard.index_bytes)):
+            if name not in present:
+                faults.append(f"{name} is missing")
+            elif present[name] != size:
+                faults.append(f"{name} has {present[name]} bytes, not {size}")
+    return faults

@@ -1,0 +1,310 @@
+"""Batches of clips, in the order that is a formula, whatever the number of workers and threads.
+
+A step's plan is pure: `order` names the samples at the rank's positions. Threads fetch, check and
+decode them straight into the batch's array, so what comes out does not depend on who was faster.
+A sample that fails its checksum or does not decode is read once more from the origin, then masked
+(`valid_b` False, zeros), listed in `Reader.quarantined` and counted; every other sample keeps its
+place.
+
+Legend of the suffixes: b batch, t frame, h row, w column, c channel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.catalog import Catalog, Extent, ShardIndex
+from shards.dataset import Dataset, open_dataset
+from shards.decode import check_encoding, decode_into
+from shards.fetch import Source, open_source
+from shards.order import ORDER_VERSION, Order
+from shards.quarantine import BadSampleError, DataFault, Quarantine
+
+__all__ = [
+    "Batch",
+    "DataFault",
+    "Dataset",
+    "Reader",
+    "Slice",
+    "check_state",
+    "open_dataset",
+]
+
+_CHUNK = 8  # samples of one task: enough to hide a future's cost, few enough to spread over threads
+_MOST_AHEAD = 64  # steps, however small: beyond this more is only more to throw away
+_REMOTE_THREADS = 32  # requests in flight; they wait more than they work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A rank's share of every step: positions [t*G + r*G//W, t*G + (r+1)*G//W).
+
+    Shares differ by at most one where world_size does not divide global_batch. Raises ValueError
+    when a rank would get nothing, or does not exist.
+    """
+
+    rank: int
+    world_size: int
+    global_batch: int
+
+    def __post_init__(self) -> None:
+        if self.world_size > self.global_batch:
+            raise ValueError(
+                f"world_size: {self.world_size} ranks cannot share a global batch of "
+                f"{self.global_batch}; use at most as many ranks as samples in a batch"
+            )
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank: {self.rank} must be in [0, {self.world_size})")
+
+    def positions(self, step: int) -> NDArray[np.int64]:
+        """The run positions this rank reads at `step`, int64 (B,)."""
+        first, last = (
+            step * self.global_batch + rank * self.global_batch // self.world_size
+            for rank in (self.rank, self.rank + 1)
+        )
+        return np.arange(first, last, dtype=np.int64)
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """What one rank gets at one step.
+
+    video_bthwc: uint8 (B, T, H, W, C), C-contiguous, 0..255. keys: the samples' names.
+    positions: int64 (B,), run positions. valid_b: bool (B,), False where the sample could not be
+    read: its frames are zeros and it must not count. json: the provenance members, when asked for.
+    """
+
+    step: int
+    video_bthwc: NDArray[np.uint8]
+    keys: list[str]
+    positions: NDArray[np.int64]
+    valid_b: NDArray[np.bool_]
+    json: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    slot: int
+    shard: int
+    sample: int
+
+
+class Reader:
+    """Reads one rank's batches of a dataset, ahead of its user.
+
+    seed, block_shards: the order's (see `shards.order`). prefetch_mib: decoded batches kept
+    ready, at least one. threads: that fetch and decode; None for the cores (files) or 32 (S3).
+    with_json: also read the provenance members. tolerance: the share of the dataset's samples
+    that may be unreadable before DataFault is raised.
+
+    Raises ValueError when the dataset has fewer samples than a global batch, or a value is wrong.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        seed: int,
+        slice: Slice,
+        block_shards: int | None = None,
+        prefetch_mib: int = 256,
+        threads: int | None = None,
+        with_json: bool = False,
+        tolerance: float = 0.001,
+    ) -> None:
+        if slice.global_batch > dataset.samples:
+            raise ValueError(
+                f"fewer clips than one global batch: the dataset at {dataset.store.location} has "
+                f"{dataset.samples}, global_batch is {slice.global_batch}; lower global_batch to "
+                f"at most {dataset.samples}, or ingest more video"
+            )
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads: {threads} must be at least 1")
+        check_encoding(dataset.manifest.clip)
+        self._dataset = dataset
+        self._slice = slice
+        self._seed = seed
+        self._block_shards = block_shards
+        self._order = Order(
+            [shard.samples for shard in dataset.manifest.shards],
+            version=dataset.version,
+            seed=seed,
+            block_shards=block_shards,
+        )
+        self._ahead = self._steps_ahead(prefetch_mib)
+        self._with_json = with_json
+        self._source: Source = open_source(dataset.store)
+        self._catalog = Catalog(dataset)
+        self._quarantine = Quarantine(samples=dataset.samples, tolerance=tolerance)
+        self._threads = threads or (
+            _REMOTE_THREADS if self._source.remote else len(os.sched_getaffinity(0))
+        )
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """The samples that could not be read so far: {key: reason}."""
+        return dict(self._quarantine.listed)
+
+    def state(self, step: int) -> dict[str, Any]:
+        """All that is needed to go on at `step` (the number of steps done), as plain JSON."""
+        return {
+            "position": step * self._slice.global_batch,
+            "seed": self._seed,
+            "order_version": ORDER_VERSION,
+            "dataset_version": self._dataset.version,
+            "global_batch": self._slice.global_batch,
+            "block_shards": self._block_shards,
+        }
+
+    def batches(self, first_step: int) -> Generator[Batch, None, None]:
+        """This rank's batches from `first_step` on, without end.
+
+        Close the iterator to stop the threads. Raises ValueError at once for a negative step, and
+        DataFault in place of a batch when too many samples cannot be read.
+        """
+        if first_step < 0:
+            raise ValueError(f"first_step: {first_step} must be at least 0")
+        return self._batches(first_step)
+
+    def _batches(self, step: int) -> Generator[Batch, None, None]:
+        pending: deque[tuple[Batch, list[Future[None]]]] = deque()
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="shards-read")
+        try:
+            while True:
+                while len(pending) < self._ahead:
+                    pending.append(self._start(step, pool))
+                    step += 1
+                batch, work = pending.popleft()
+                for done in work:
+                    done.result()
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _steps_ahead(self, prefetch_mib: int) -> int:
+        share = -(-self._slice.global_batch // self._slice.world_size)
+        clip = int(np.prod(self._dataset.manifest.clip.shape))
+        return min(max((prefetch_mib << 20) // (share * clip), 1), _MOST_AHEAD)
+
+    def _start(self, step: int, pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
+        positions = self._slice.positions(step)
+        count = len(positions)
+        batch = Batch(
+            step=step,
+            video_bthwc=np.empty((count, *self._dataset.manifest.clip.shape), dtype=np.uint8),
+            keys=[""] * count,
+            positions=positions,
+            valid_b=np.ones(count, dtype=np.bool_),
+            json=[{} for _ in range(count)] if self._with_json else None,
+        )
+        shards, samples = self._order.locate(positions)
+        places = [
+            _Place(slot, int(shards[slot]), int(samples[slot]))
+            for slot in np.lexsort((samples, shards)).tolist()
+        ]
+        return batch, [pool.submit(self._fill, batch, chunk) for chunk in self._chunks(places)]
+
+    def _chunks(self, places: list[_Place]) -> list[list[_Place]]:
+        if not self._source.remote:
+            return [places[i : i + _CHUNK] for i in range(0, len(places), _CHUNK)]
+        # One task per shard: each may wait for its own request, and neighbours share one.
+        return [list(group) for _, group in groupby(places, key=lambda place: place.shard)]
+
+    def _fill(self, batch: Batch, places: list[_Place]) -> None:
+        for shard, group in groupby(places, key=lambda place: place.shard):
+            here = list(group)
+            try:
+                fetched = self._fetch(shard, here, fresh=False)
+            except (OSError, BadSampleError):
+                for place in here:
+                    self._take_again(batch, place)
+                continue
+            for place, sample in zip(here, fetched, strict=True):
+                try:
+                    self._take(batch, place, sample)
+                except BadSampleError:
+                    self._take_again(batch, place)
+
+    def _take_again(self, batch: Batch, place: _Place) -> None:
+        try:
+            self._take(batch, place, self._fetch(place.shard, [place], fresh=True)[0])
+        except (OSError, BadSampleError) as error:
+            batch.video_bthwc[place.slot] = 0
+            batch.valid_b[place.slot] = False
+            if not batch.keys[place.slot]:  # not even the index could be read
+                name = self._dataset.manifest.shards[place.shard].name
+                batch.keys[place.slot] = f"{name}:{place.sample}"
+            self._quarantine.add(batch.keys[place.slot], str(error))
+
+    def _fetch(self, shard: int, places: Sequence[_Place], *, fresh: bool) -> list[_Fetched]:
+        index = self._catalog.index(shard)
+        wanted = [_extents(index, place.sample, self._with_json) for place in places]
+        ranges = [(extent.offset, extent.size) for extents in wanted for extent in extents]
+        parts = iter(self._source.fetch(self._dataset.manifest.shards[shard], ranges, fresh=fresh))
+        return [
+            _Fetched(index.key(place.sample), [(extent, next(parts)) for extent in extents])
+            for place, extents in zip(places, wanted, strict=True)
+        ]
+
+    def _take(self, batch: Batch, place: _Place, fetched: _Fetched) -> None:
+        batch.keys[place.slot] = fetched.key
+        for extent, data in fetched.parts:
+            if len(data) != extent.size:
+                raise BadSampleError(
+                    f"the tar ends {extent.size - len(data)} bytes before the member does"
+                )
+            if google_crc32c.value(data) != extent.crc32c:
+                raise BadSampleError("the data's crc32c differs from the index")
+        encoding = self._dataset.manifest.clip.encoding
+        decode_into(fetched.parts[0][1], batch.video_bthwc[place.slot], encoding)
+        if batch.json is not None and len(fetched.parts) > 1:
+            try:
+                batch.json[place.slot] = json.loads(fetched.parts[1][1])
+            except ValueError as error:
+                raise BadSampleError(f"provenance is not JSON: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    key: str
+    parts: list[tuple[Extent, bytes]]
+
+
+def _extents(index: ShardIndex, sample: int, with_json: bool) -> list[Extent]:
+    clip = index.clip(sample)
+    provenance = index.json(sample) if with_json else None
+    return [clip] if provenance is None else [clip, provenance]
+
+
+def check_state(
+    state: dict[str, Any], dataset: Dataset, seed: int, block_shards: int | None = None
+) -> int:
+    """The run position in `state`, once it is sure to mean the same samples here.
+
+    Raises ValueError when the state was saved for another dataset version, order version, seed
+    or block_shards: going on would repeat some samples and lose others.
+    """
+    here = {
+        "order_version": ORDER_VERSION,
+        "dataset_version": dataset.version,
+        "seed": seed,
+        "block_shards": block_shards,
+    }
+    for name, value in here.items():
+        if state.get(name) != value:
+            raise ValueError(
+                f"{name}: the saved state has {state.get(name)!r}, this run {value!r}; a position "
+                "means other samples there. Resume with the same value, or start a new run"
+            )
+    return int(state["position"])
