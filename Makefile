@@ -51,7 +51,7 @@ bench: setup ## every measurement in bench/, one after the other
 	@for each in bench/*.py; do echo "== $$each"; $(PY) "$$each" || exit 1; done
 
 docs: setup ## the reference of the four packages as HTML, in var/docs
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[docs]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@$(PY) -m pdoc --output-directory var/docs orchestrator models shards cluster
 	@echo "var/docs/index.html"
 

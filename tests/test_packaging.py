@@ -35,8 +35,15 @@ def test_pins_name_no_build_of_one_machine() -> None:
 
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 CLEAN_ROOMS = {
-    "orchestrator": tuple(
-        ["run", "train", "loop", "checkpoint", "tracking", "experiments", "config", "site"]
+    "orchestrator": (
+        "run",
+        "train",
+        "loop",
+        "checkpoint",
+        "tracking",
+        "experiments",
+        "config",
+        "site",
     ),
     "models": ("vgan",),
     "shards": ("read",),
