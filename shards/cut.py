@@ -1,0 +1,193 @@
+"""Cuts one video into clips: decode, group, hold still, encode.
+
+A clip is the next `frames` slots of the 25 fps grid within one segment; what is left over at the
+end of a segment is too short and left out. Nothing that is wrong with a video leaves this file as
+an exception: it becomes a reason, counted and reported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import simplejpeg
+
+from shards.recipe import Recipe
+from shards.sources import Source, open_source
+from shards.stabilize import (
+    SUPERSAMPLE,
+    ClipRejectedError,
+    Stabilized,
+    registration_px,
+    stabilize,
+)
+from shards.video import Frame, Image, Video, VideoRejectedError
+
+
+@dataclass(kw_only=True, slots=True)
+class VideoReport:
+    """What became of one source. All of it is a function of the content but `cpu_s`.
+
+    reason: why nothing of it was kept, or None. note: why only a part was looked at, or None.
+    frames: slots of the grid. rejected: (start frame, reason, detail) per clip.
+    cpu_s: seconds of processor time by stage.
+    """
+
+    source: str
+    id: str
+    etag: str | None = None
+    codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    source_fps: float | None = None
+    frames: int = 0
+    seconds: float = 0.0
+    clips: int = 0
+    rejected: list[tuple[int, str, str]] = field(default_factory=list)
+    reason: str | None = None
+    detail: str | None = None
+    note: str | None = None
+    cpu_s: dict[str, float] = field(
+        default_factory=lambda: {"decode": 0.0, "stabilize": 0.0, "encode": 0.0}
+    )
+
+
+class Cutter:
+    """One source on its way; `samples()` gives the kept clips' members, then `report` is whole."""
+
+    def __init__(self, source: Source, recipe: Recipe) -> None:
+        self.source = source
+        self.recipe = recipe
+        self.report = VideoReport(source=source.name, id=source.id)
+
+    def samples(self) -> Iterator[tuple[str, bytes]]:
+        """(member name, data), sorted by name. Never raises for what is wrong with the source."""
+        report = self.report
+        try:
+            yield from self._read()
+        except VideoRejectedError as error:
+            report.reason, report.detail = error.reason, str(error)
+        except FileNotFoundError:
+            report.reason, report.detail = "missing", "no such file"
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise  # this machine's trouble, not the video's
+            report.reason, report.detail = "unreadable", _said(error)
+        except Exception as error:  # one odd file among millions must not stop the job
+            report.reason, report.detail = "failed", _said(error)
+        if report.clips and report.reason:
+            report.note, report.reason, report.detail = report.detail, None, None
+        elif not report.clips and not report.reason:
+            report.reason = "no_clip_kept"
+
+    def _read(self) -> Iterator[tuple[str, bytes]]:
+        report, recipe = self.report, self.recipe
+        if self.source.bytes == 0:
+            raise VideoRejectedError("empty", "zero bytes")
+        with open_source(self.source) as (file, etag):
+            report.etag = etag
+            with Video(
+                file,
+                fps=recipe.fps,
+                canvas_px=recipe.size_px * SUPERSAMPLE,
+                gray_px=registration_px(recipe.stabilizer),
+            ) as video:
+                report.codec, report.source_fps = video.codec, video.source_fps
+                report.width, report.height = video.source_size
+                yield from self._clips(video)
+                report.note = video.damage and f"stopped early: {video.damage}"
+        if not report.frames:
+            raise VideoRejectedError("undecodable", video.damage or "no pictures in it")
+        if report.frames < recipe.frames:
+            length = f"{report.frames} frames at {recipe.fps} fps, a clip takes {recipe.frames}"
+            raise VideoRejectedError("too_short", length)
+
+    def _clips(self, video: Video) -> Iterator[tuple[str, bytes]]:
+        clip: list[Frame] = []
+        frames = iter(video.frames())
+        while True:
+            before = time.process_time()
+            frame = next(frames, None)
+            self._spent("decode", before)
+            if frame is None:
+                return
+            self.report.frames += 1
+            self.report.seconds = round(self.report.frames / self.recipe.fps, 3)
+            if clip and frame.segment != clip[0].segment:
+                clip = []
+            clip.append(frame)
+            if len(clip) == self.recipe.frames:
+                yield from self._sample(clip)
+                clip = []
+
+    def _sample(self, clip: list[Frame]) -> Iterator[tuple[str, bytes]]:
+        recipe, report = self.recipe, self.report
+        start = clip[0].index
+        before = time.process_time()
+        try:
+            if any(frame.picture.corrupt for frame in clip):
+                raise ClipRejectedError("damaged", 0, "the decoder repaired a picture")
+            steady = stabilize(
+                [frame.picture for frame in clip],
+                backend=recipe.stabilizer,
+                size_px=recipe.size_px,
+            )
+        except ClipRejectedError as error:
+            report.rejected.append((start, error.reason, str(error)))
+            return
+        finally:
+            self._spent("stabilize", before)
+        before = time.process_time()
+        key = f"{self.source.id}_{start:08d}"
+        members = [
+            (f"{key}.{recipe.encoding}", encode_clip(steady.clip, recipe)),
+            (f"{key}.json", canonical_json(self._provenance(clip[0], steady))),
+        ]
+        self._spent("encode", before)
+        report.clips += 1
+        yield from sorted(members)
+
+    def _provenance(self, first: Frame, steady: Stabilized) -> dict[str, Any]:
+        return {
+            "source": self.source.name,
+            "etag": self.report.etag,
+            "start_frame": first.index,
+            "start_s": round(first.time_s, 3),
+            "source_fps": self.report.source_fps,
+            "labels": self.source.labels,
+            "stabilizer": {
+                "backend": self.recipe.stabilizer,
+                "opencv": cv2.__version__,
+                **dataclasses.asdict(steady.quality),
+            },
+        }
+
+    def _spent(self, stage: str, before: float) -> None:
+        self.report.cpu_s[stage] += time.process_time() - before
+
+
+def encode_clip(clip: Image, recipe: Recipe) -> bytes:
+    """(T, S, S, 3) uint8 as the recipe's member: a vertical JPEG strip, or the raw bytes."""
+    if recipe.encoding == "u8":
+        return clip.tobytes()
+    frames, height, width, channels = clip.shape
+    strip = clip.reshape(frames * height, width, channels)
+    jpeg: bytes = simplejpeg.encode_jpeg(
+        strip, quality=recipe.jpeg_quality, colorspace="RGB", colorsubsampling="444", fastdct=False
+    )
+    return jpeg
+
+
+def canonical_json(value: Any) -> bytes:
+    """Equal values give equal bytes: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

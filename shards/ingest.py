@@ -1,0 +1,296 @@
+"""Raw video in, a sealed dataset out: `python -m shards.ingest SRC DST [--recipe flickr]`.
+
+SRC is a folder of videos or a list file, DST the dataset to make; both may be on `s3://`. What
+cannot be used is counted by reason and listed in `DST/report.json`. The same command started again
+goes on where it stopped, and gives the same bytes with any number of workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import threadpoolctl  # type: ignore[import-untyped]
+
+from shards.manifest import MANIFEST, ClipFormat, Manifest, Shard, load_manifest
+from shards.pack import (
+    SPILLS,
+    CutJob,
+    Plan,
+    cut_batch,
+    cut_jobs,
+    finished_cuts,
+    finished_packs,
+    pack_jobs,
+    pack_shard,
+)
+from shards.progress import Progress
+from shards.recipe import RECIPES, Recipe, find_recipe
+from shards.sources import find_sources
+from shards.storage import Store, is_remote, join, open_store
+
+REPORT = "report.json"
+_OWN_SHARD = re.compile(r"shards/\d{6}\.(tar|idx)")
+Records = dict[int, dict[str, Any]]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Run = Callable[[Callable[[Job], Result], Sequence[Job]], Iterator[tuple[Job, Result]]]
+
+
+class NothingKeptError(Exception):
+    """Every clip of every video was rejected: there is no dataset to make."""
+
+
+class OccupiedError(Exception):
+    """DST holds something that this ingest did not make."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What an ingest left: the manifest, the report's location, and whether it was there before."""
+
+    manifest: Manifest
+    report: str
+    existed: bool
+
+
+def ingest(
+    src: str,
+    dst: str,
+    recipe: Recipe,
+    *,
+    workers: int | None = None,
+    fresh: bool = False,
+    progress: Callable[[str], Progress] = Progress,
+) -> Outcome:
+    """Makes, finishes or finds the dataset at `dst`.
+
+    workers: tasks at a time; 0 or 1 for this very process, None for every CPU of the Ray cluster
+    (RAY_ADDRESS, or one started here). fresh: replaces what is at `dst`.
+    Raises FileNotFoundError and ValueError for a `src` without videos, OccupiedError for a `dst`
+    that is taken, NothingKeptError.
+    """
+    src, dst = (where if "://" in where else str(Path(where).absolute()) for where in (src, dst))
+    plan = Plan(recipe=recipe, sources=tuple(find_sources(src)))
+    store = open_store(dst)
+    if fresh:
+        _clear(store)
+    report = join(dst, REPORT)
+    found = _existing(store, plan)
+    if found:
+        return Outcome(manifest=found, report=report, existed=True)
+    _clear(store, keep=plan.hash)
+    jobs = cut_jobs(plan, dst)
+    if workers is not None and workers <= 1:
+        records, shards = _both_phases(jobs, store, _one_by_one, progress)
+    else:
+        from shards import distribute
+
+        with distribute.cluster(workers) as at_a_time:
+
+            def everywhere(task: Any, todo: Any) -> Any:
+                return distribute.spread(task, todo, at_a_time)
+
+            records, shards = _both_phases(jobs, store, everywhere, progress)
+    videos = sorted(
+        (video for record in records.values() for video in record["videos"]),
+        key=lambda video: str(video["source"]),
+    )
+    counts = count(videos)
+    store.write(REPORT, _report(plan, counts, videos))
+    if not shards:
+        raise NothingKeptError(f"no clip of {len(videos)} videos was kept: {_reasons(counts)}")
+    manifest = _manifest(plan, shards, counts)
+    store.write(MANIFEST, manifest.to_json())
+    for name, _ in list(store.list(f"{SPILLS}/")):
+        store.delete(name)
+    if not is_remote(dst):
+        shutil.rmtree(join(dst, SPILLS))  # the empty folders
+    return Outcome(manifest=manifest, report=report, existed=False)
+
+
+def count(videos: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many videos and clips were read, kept, and rejected by reason; whole seconds of video."""
+    counts: Counter[str] = Counter(videos=0, videos_kept=0, clips=0, clips_kept=0)
+    seconds = 0.0
+    for video in videos:
+        counts["videos"] += 1
+        counts["videos_cut_short"] += video["note"] is not None
+        counts[f"videos_rejected_{video['reason']}" if video["reason"] else "videos_kept"] += 1
+        counts["clips"] += video["clips"] + len(video["rejected"])
+        counts["clips_kept"] += video["clips"]
+        counts.update(f"clips_rejected_{reason}" for _, reason, _ in video["rejected"])
+        seconds += video["seconds"]
+    counts["seconds"] = round(seconds)
+    return dict(sorted(counts.items()))
+
+
+def _both_phases(
+    jobs: list[CutJob], store: Store, run: Any, progress: Callable[[str], Progress]
+) -> tuple[Records, list[Shard]]:
+    records = finished_cuts(jobs, store)
+    todo = [job for job in jobs if job.number not in records]
+    with progress("cut") as bar:
+        bar.start(sum(len(job.sources) for job in jobs))
+        for record in records.values():
+            bar.cut(record["videos"])
+        for job, record in run(cut_batch, todo):
+            records[job.number] = record
+            bar.cut(record["videos"])
+    packs = pack_jobs(jobs, records)
+    shards = finished_packs(packs, store)
+    with progress("pack") as bar:
+        bar.start(len(packs), done=len(shards))
+        for pack, shard in run(pack_shard, [pack for pack in packs if pack.name not in shards]):
+            shards[pack.name] = shard
+            bar.packed(shard)
+    return records, [shards[pack.name] for pack in packs]
+
+
+def _one_by_one(task: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+    with threadpoolctl.threadpool_limits(1):  # as in a Ray task: the matrices here are small
+        for job in jobs:
+            yield job, task(job)
+
+
+def _existing(store: Store, plan: Plan) -> Manifest | None:
+    try:
+        manifest = load_manifest(store)
+    except FileNotFoundError:
+        return None
+    if manifest.recipe.get("plan") != plan.hash:
+        raise OccupiedError(
+            f"DST {store.location} holds a dataset of other videos or another recipe "
+            f"({manifest.samples} clips, version {manifest.version[:12]}): "
+            "name another DST, or replace it with --fresh"
+        )
+    return manifest
+
+
+def _clear(store: Store, *, keep: str | None = None) -> None:
+    """Removes an ingest's own files, whole or unfinished, and no others; not those of plan `keep`.
+
+    Where there is no trace of an ingest, nothing is touched.
+    """
+    spills = [name for name, _ in store.list(f"{SPILLS}/")]
+    others = [name for name in spills if not (keep and name.startswith(f"{SPILLS}/{keep}/"))]
+    sealed = [name for name, _ in store.list(MANIFEST) if name == MANIFEST]
+    if not others and not sealed:
+        return
+    written = [name for name, _ in store.list("shards/") if _OWN_SHARD.fullmatch(name)]
+    for name in [*sealed, REPORT, *written, *others]:  # first the seal: the rest is no dataset
+        store.delete(name)
+
+
+def _manifest(plan: Plan, shards: list[Shard], counts: dict[str, int]) -> Manifest:
+    recipe = plan.recipe
+    return Manifest(
+        clip=ClipFormat(
+            frames=recipe.frames,
+            height=recipe.size_px,
+            width=recipe.size_px,
+            channels=3,
+            fps=recipe.fps,
+            encoding=recipe.encoding,
+            detail=recipe.detail,
+        ),
+        shards=tuple(shards),
+        recipe={**recipe.to_dict(), "plan": plan.hash},
+        counts=counts,
+    )
+
+
+def _report(plan: Plan, counts: dict[str, int], videos: list[dict[str, Any]]) -> bytes:
+    report = {"recipe": plan.recipe.to_dict(), "plan": plan.hash, "counts": counts}
+    return json.dumps({**report, "videos": videos}, indent=1).encode() + b"\n"
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    found = {name: number for name, number in counts.items() if "_rejected_" in name}
+    return ", ".join(f"{name.replace('_rejected_', ' ')} {n}" for name, n in found.items())
+
+
+def summary(outcome: Outcome) -> str:
+    """The closing table, for people."""
+    counts = outcome.manifest.counts
+    lines = []
+    for kind in ("videos", "clips"):
+        lines.append(f"{kind:<8}{counts[kind]:>10}   kept {counts[f'{kind}_kept']}")
+        marker = f"{kind}_rejected_"
+        rejected = {k.removeprefix(marker): n for k, n in counts.items() if k.startswith(marker)}
+        lines += [f"  rejected {n:>7}   {k}" for k, n in sorted(rejected.items())]
+    if counts["videos_cut_short"]:
+        lines.append(f"  (of {counts['videos_cut_short']} videos only a part could be read)")
+    size = sum(shard.bytes for shard in outcome.manifest.shards)
+    lines.append(f"read    {counts['seconds'] / 3600:>10.3f}   hours of video")
+    lines.append(f"wrote   {size / 1e6:>10.1f}   MB in {len(outcome.manifest.shards)} shards")
+    lines.append(f"version {outcome.manifest.version}")
+    lines.append(f"each video's fate: {outcome.report}")
+    return "\n".join(lines)
+
+
+def ingest_command(src: str, dst: str, recipe: Recipe, **options: Any) -> int:
+    """`ingest` for a terminal: prints, and turns errors into the exit status."""
+    try:
+        outcome = ingest(src, dst, recipe, **options)
+    except (FileNotFoundError, ValueError, OccupiedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        print(f"error: DST {dst} cannot be written to: {error}", file=sys.stderr)
+        return 2
+    except (OSError, RuntimeError) as error:
+        print(f"error: {error}\nthe same command goes on from here", file=sys.stderr)
+        return 1
+    except NothingKeptError as error:
+        print(f"error: {error}\neach video's fate: {join(dst, REPORT)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 1
+    if outcome.existed:
+        print(f"already complete: {dst}")
+    print(summary(outcome))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shards.ingest",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SRC", help="folder of videos, or list of paths or URLs")
+    parser.add_argument("destination", metavar="DST", help="the dataset to make")
+    parser.add_argument("--recipe", default="flickr", help=f"one of: {', '.join(RECIPES)}")
+    parser.add_argument("--workers", type=int, help="tasks at a time (default: every CPU)")
+    parser.add_argument("--stabilizer", help="sift, sift320 (default) or lk")
+    parser.add_argument("--encoding", help="jpg (default) or u8")
+    parser.add_argument("--shard-mib", type=int, help="size to aim at (default: 256)")
+    parser.add_argument("--fresh", action="store_true", help="replace what is at DST")
+    given = parser.parse_args(arguments)
+    changes = {name: getattr(given, name) for name in ("stabilizer", "encoding")}
+    changes["shard_bytes"] = given.shard_mib and given.shard_mib << 20
+    try:
+        changed = {name: value for name, value in changes.items() if value is not None}
+        recipe = dataclasses.replace(find_recipe(given.recipe), **changed)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return ingest_command(
+        given.source, given.destination, recipe, workers=given.workers, fresh=given.fresh
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

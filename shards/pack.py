@@ -1,0 +1,219 @@
+"""From cut videos to a sealed dataset, in two phases that any number of workers may share.
+
+*Cut*: a batch of consecutive sources becomes one *spill*, a tar with all of its clips, and a
+*record*, written last, that says what is in it. *Pack*: when every record exists, the clips of a
+group of batches are dealt over shards in the order of their keys' sha256, so that the clips of one
+video are spread; inside a shard they stand sorted. What goes into which shard, and every name,
+follows from the records alone: neither the number of workers nor a restart can change one byte.
+
+Spills and records lie in `<dataset>/.ingest/<plan>/`, where the plan's hash covers the recipe and
+the source list. The tasks here read and write the store themselves; only records travel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from shards.cut import Cutter, canonical_json
+from shards.manifest import Shard
+from shards.recipe import Recipe
+from shards.sources import Source
+from shards.storage import Store, open_store
+from shards.tarfmt import Member, format_index, write_tar
+
+SPILLS = ".ingest"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The whole job as a value: every source, in batches, and what to make of them."""
+
+    recipe: Recipe
+    sources: tuple[Source, ...]
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that change with the recipe, with any source's name, or with its size."""
+        sources = [(source.name, source.bytes) for source in self.sources]
+        return hashlib.sha256(canonical_json([self.recipe.to_dict(), sources])).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutJob:
+    """One batch of sources to cut into a spill below `folder` of the dataset at `dataset`."""
+
+    dataset: str
+    folder: str
+    number: int
+    recipe: Recipe
+    sources: tuple[Source, ...]
+
+    @property
+    def tar(self) -> str:
+        """The spill's name in the dataset."""
+        return f"{self.folder}/cut/{self.number:06d}.tar"
+
+    @property
+    def record(self) -> str:
+        """The record's name in the dataset."""
+        return f"{self.folder}/cut/{self.number:06d}.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackJob:
+    """One shard to write: `members` (spill, member), sorted by member name."""
+
+    dataset: str
+    folder: str
+    name: str
+    members: tuple[tuple[str, Member], ...]
+
+    @property
+    def record(self) -> str:
+        """The record's name in the dataset."""
+        return f"{self.folder}/pack/{self.name}.json"
+
+
+def cut_jobs(plan: Plan, dataset: str) -> list[CutJob]:
+    """The first phase, batch by batch; a small job gets small batches, so that it spreads too."""
+    folder = f"{SPILLS}/{plan.hash}"
+    size = max(1, min(plan.recipe.batch_sources, len(plan.sources) // 64))
+    return [
+        CutJob(
+            dataset=dataset,
+            folder=folder,
+            number=number,
+            recipe=plan.recipe,
+            sources=plan.sources[start : start + size],
+        )
+        for number, start in enumerate(range(0, len(plan.sources), size))
+    ]
+
+
+def cut_batch(job: CutJob) -> dict[str, Any]:
+    """Cuts a batch, writes its spill, then its record; returns the record.
+
+    A record: `tar_bytes`, `members` ([name, offset, size, crc32c] each) and `videos`, one
+    VideoReport as a dict per source.
+    """
+    store = open_store(job.dataset)
+    cutters = [
+        Cutter(source, job.recipe) for source in sorted(job.sources, key=lambda source: source.id)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spill.tar"
+        with path.open("wb") as file:
+            samples = (sample for cutter in cutters for sample in cutter.samples())
+            members = write_tar(file, samples)
+        size = path.stat().st_size
+        store.upload(job.tar, path)
+    record = {
+        "tar_bytes": size,
+        "members": [[m.name, m.offset, m.size, m.crc32c] for m in members],
+        "videos": [dataclasses.asdict(cutter.report) for cutter in cutters],
+    }
+    store.write(job.record, canonical_json(record))
+    return record
+
+
+def finished_cuts(jobs: Sequence[CutJob], store: Store) -> dict[int, dict[str, Any]]:
+    """The records of an earlier run, by batch, where the spill they promise is there whole."""
+    sizes = dict(store.list(f"{jobs[0].folder}/cut/")) if jobs else {}
+    done = {}
+    for job in jobs:
+        if job.record in sizes and job.tar in sizes:
+            record = json.loads(store.read(job.record))
+            if record["tar_bytes"] == sizes[job.tar]:
+                done[job.number] = record
+    return done
+
+
+def pack_jobs(jobs: Sequence[CutJob], records: dict[int, dict[str, Any]]) -> list[PackJob]:
+    """The second phase, shard by shard; `records` has one for every batch of `jobs`."""
+    packs: list[PackJob] = []
+    recipe = jobs[0].recipe
+    for start in range(0, len(jobs), recipe.group_batches):
+        group = jobs[start : start + recipe.group_batches]
+        samples: dict[str, list[tuple[str, Member]]] = {}
+        for job in group:
+            for name, offset, size, crc in records[job.number]["members"]:
+                member = Member(name=name, offset=offset, size=size, crc32c=crc)
+                samples.setdefault(member.key, []).append((job.tar, member))
+        for keys in _dealt(samples, recipe.shard_bytes):
+            packs.append(
+                PackJob(
+                    dataset=group[0].dataset,
+                    folder=group[0].folder,
+                    name=f"{len(packs):06d}",
+                    members=tuple(entry for key in sorted(keys) for entry in samples[key]),
+                )
+            )
+    return packs
+
+
+def _dealt(samples: dict[str, list[tuple[str, Member]]], target: int) -> Iterator[list[str]]:
+    """The keys, shuffled by their hash, in as many near-equal hands as `target` bytes ask for."""
+    if not samples:
+        return
+    total = sum(member.size for entries in samples.values() for _, member in entries)
+    hands = min(len(samples), -(-total // target))
+    shuffled = sorted(samples, key=lambda key: hashlib.sha256(key.encode()).digest())
+    for hand in range(hands):
+        start, stop = (len(shuffled) * n // hands for n in (hand, hand + 1))
+        yield shuffled[start:stop]
+
+
+def pack_shard(job: PackJob) -> Shard:
+    """Writes one shard and its index, then its record. Raises ValueError for a damaged spill."""
+    store = open_store(job.dataset)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shard.tar"
+        with path.open("wb") as file:
+            members = write_tar(file, ((m.name, _member(store, tar, m)) for tar, m in job.members))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        index = format_index(members)
+        shard = Shard(
+            name=job.name,
+            samples=len({member.key for member in members}),
+            bytes=path.stat().st_size,
+            sha256=digest,
+            index_bytes=len(index),
+            index_sha256=hashlib.sha256(index).hexdigest(),
+        )
+        store.upload(shard.tar, path)
+    store.write(shard.index, index)
+    store.write(job.record, canonical_json(dataclasses.asdict(shard)))
+    return shard
+
+
+def finished_packs(jobs: Sequence[PackJob], store: Store) -> dict[str, Shard]:
+    """The shards that an earlier run has written, by name, where they are there whole."""
+    sizes = dict(store.list("shards/"))
+    records = {name for name, _ in store.list(f"{jobs[0].folder}/pack/")} if jobs else set()
+    done = {}
+    for job in jobs:
+        if job.record in records:
+            shard = Shard(**json.loads(store.read(job.record)))
+            if sizes.get(shard.tar) == shard.bytes and sizes.get(shard.index) == shard.index_bytes:
+                done[shard.name] = shard
+    return done
+
+
+def _member(store: Store, tar: str, member: Member) -> bytes:
+    data = store.read_range(tar, member.offset, member.size)
+    if int(google_crc32c.value(data)) != member.crc32c:
+        raise ValueError(
+            f"{store.location}/{tar}: {member.name} is not what was written there; "
+            "delete this file and run the same ingest again"
+        )
+    return data

@@ -1,0 +1,76 @@
+"""What an ingest makes of video: every choice that changes the bytes of a dataset, as one value.
+
+A recipe is frozen; the command line replaces single fields of a registered one. Its hash is a part
+of the plan's, so another recipe never resumes into this one's output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Backend = Literal["sift", "sift320", "lk"]
+Encoding = Literal["jpg", "u8"]
+
+ALGORITHM = 1
+"""Raised whenever the same recipe would give other bytes: finished datasets keep their number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How sources become shards.
+
+    frames, size_px, fps: a clip is `frames` pictures of size_px x size_px at `fps`.
+    stabilizer: see `shards.stabilize`. encoding: the clip member's extension.
+    batch_sources: most sources cut by one task; group_batches: batches whose clips are mixed before
+    they are dealt into shards of about `shard_bytes`.
+    """
+
+    name: str
+    frames: int = 32
+    size_px: int = 64
+    fps: int = 25
+    stabilizer: Backend = "sift320"
+    encoding: Encoding = "jpg"
+    jpeg_quality: int = 95
+    batch_sources: int = 16
+    group_batches: int = 4096
+    shard_bytes: int = 256 << 20
+
+    def __post_init__(self) -> None:
+        for field, valid in (("stabilizer", Backend), ("encoding", Encoding)):
+            value = getattr(self, field)
+            if value not in get_args(valid):
+                raise ValueError(f"{field}={value!r}: choose one of {', '.join(get_args(valid))}")
+        for field in ("frames", "size_px", "fps", "batch_sources", "group_batches", "shard_bytes"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}={getattr(self, field)}: must be at least 1")
+        if not 1 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality={self.jpeg_quality}: must be between 1 and 100")
+
+    @property
+    def detail(self) -> str:
+        """How a clip is encoded, for people."""
+        if self.encoding == "jpg":
+            return f"vertical strip, q{self.jpeg_quality} 4:4:4"
+        return "raw uint8, T H W C"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the algorithm's number."""
+        return {**dataclasses.asdict(self), "algorithm": ALGORITHM}
+
+
+RECIPES = {
+    "flickr": Recipe(name="flickr"),
+}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The registered recipe. Raises ValueError naming the valid ones and the nearest match."""
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"recipe {name!r} is not known{hint} (known: {', '.join(sorted(RECIPES))})")

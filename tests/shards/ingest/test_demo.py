@@ -1,0 +1,91 @@
+"""The sample data: real video files, the same each time, that become a dataset worth looking at."""
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards import preview
+from shards.demo import FPS, HEIGHT, WIDTH, encode, main, scenes
+from shards.manifest import load_manifest
+from shards.storage import LocalStore
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("demo")
+    assert main([str(root / "d"), "--videos=5", "--seconds=2.6", "--workers=1"]) == 0
+    return root / "d"
+
+
+def test_demo_videos_are_h264_of_the_rendered_scenes(tmp_path):
+    scene = scenes(1)[0]
+    encode(scene, tmp_path / "a.mp4", 20)
+    with av.open(tmp_path / "a.mp4") as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        assert stream.codec_context.name == "h264"
+        assert stream.average_rate == FPS
+    assert len(frames) == 20
+    assert frames[0].shape == (HEIGHT, WIDTH, 3)
+    for t, frame in enumerate(frames):
+        error = np.square(frame.astype(float) - scene.frame(t)).mean()
+        assert 10 * np.log10(255**2 / error) > 28  # dB; chroma is stored at half size
+    encode(scene, tmp_path / "b.mp4", 20)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_demo_scenes_differ_and_their_balls_move_within_the_view():
+    made = scenes(40)
+    assert len(set(made)) == 40
+    assert {scene.motion for scene in made} == {"bounce", "roll", "float"}
+    assert len({(scene.place, scene.color) for scene in made}) == 16
+    for scene in made:
+        path = np.array([scene.position(t) for t in range(200)])
+        steps = np.hypot(*np.diff(path[:, :2], axis=0).T)
+        assert 0.5 < steps.mean() < 8
+        assert (path[:, :2] - path[:, 2:] > 0).all()
+
+
+def test_demo_keeps_every_clip(dataset):
+    counts = load_manifest(LocalStore(str(dataset))).counts
+    assert counts["videos"] == counts["videos_kept"] == 5
+    assert counts["clips"] == counts["clips_kept"] == 10
+
+
+def test_preview_shows_each_clip_in_a_row_and_as_a_moving_picture(dataset, tmp_path, capsys):
+    assert preview.main([str(dataset), "--out", str(tmp_path), "--clips", "4"]) == 0
+    with Image.open(tmp_path / "clips.png") as sheet:
+        assert sheet.size == (10 * 64, 4 * 64)
+        rows = np.asarray(sheet).reshape(4, 64, 10, 64, 3)
+    store = LocalStore(str(dataset))
+    shown = list(preview.some_clips(store, load_manifest(store), 4))
+    for row, (clip, _) in zip(rows, shown, strict=True):
+        assert (row[:, 3] == clip[3 * preview.EVERY]).all()
+    with Image.open(tmp_path / "clips.gif") as gif:
+        assert (gif.n_frames, gif.size) == (32, (256, 256))
+        assert gif.info["duration"] == 40
+    assert "demo_00" in capsys.readouterr().out
+
+
+def test_preview_of_nothing_says_that_there_is_no_dataset(tmp_path, capsys):
+    assert preview.main([str(tmp_path)]) == 2
+    assert "no dataset at" in capsys.readouterr().err
+
+
+def movement(clip):
+    """Grey levels that the median pixel is away from what it was in the first frame."""
+    return np.median(np.abs(clip.astype(float) - clip[0]).mean((0, 3)))
+
+
+def test_demo_balls_are_the_only_thing_that_moves(dataset):
+    store = LocalStore(str(dataset))
+    still, shaken = [], []
+    for clip, note in preview.some_clips(store, load_manifest(store), 10):
+        scene = scenes(5)[int(note["source"][5:8])]
+        seen = [scene.frame(note["start_frame"] + t) for t in range(32)]
+        small = [cv2.resize(frame, (85, 64), interpolation=cv2.INTER_AREA) for frame in seen]
+        still.append(movement(clip))
+        shaken.append(movement(np.array(small)[:, :, 10:74]))
+    assert np.mean(still) < np.mean(shaken) / 4
