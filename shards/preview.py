@@ -67,7 +67,7 @@ def write_gif(clips: list[Image], path: Path, fps: float) -> None:
         for frame in together
     ]
     # One palette for all frames: a palette each would flicker.
-    palette = Pil.fromarray(np.vstack(together[:: len(together) // 2])).quantize(256)
+    palette = Pil.fromarray(np.vstack(list(together[:: len(together) // 2]))).quantize(256)
     first, *rest = (frame.quantize(palette=palette) for frame in large)
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
 

@@ -24,7 +24,7 @@ Different, and why:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -96,43 +96,69 @@ def stabilize(pictures: Sequence[Picture], *, backend: Backend, size_px: int) ->
     The pictures' canvases have a short side of SUPERSAMPLE * size_px. Raises ClipRejectedError with
     reason `few_features`, `few_matches`, `no_homography`, `too_wild` or `out_of_view`.
     """
-    registrar: _Registrar = _Flow() if backend == "lk" else _Sift()
-    first = pictures[0]
-    to_output = _output_from_gray(first, size_px * SUPERSAMPLE)
+    first, size = pictures[0], size_px * SUPERSAMPLE
+    crop = _crop(first, size)
+    to_output = crop @ _scaling(first.gray.shape, first.canvas.shape)
     from_output = np.linalg.inv(to_output)
-    output_scale = float(to_output[0, 0]) / SUPERSAMPLE
-    to_first = np.eye(3)
-    worst = _Worst()
-    canvas = _warp(first.canvas, _crop(first, size_px * SUPERSAMPLE), size_px * SUPERSAMPLE)[0]
-    clip = [_halved(canvas)]
-    transforms = [np.eye(3)]
-    seen = registrar.look(first.gray, 0)
-    for number, (last, now) in enumerate(pairwise(pictures), start=1):
-        if now is last:  # the grid repeats a picture of a slower source
+    canvas, _ = _laid_over(np.zeros((size, size, 3), np.uint8), first.canvas, crop)
+    clip, transforms, to_first, worst = [_halved(canvas)], [np.eye(3)], np.eye(3), _Worst()
+    for number, step in enumerate(_steps(pictures, backend), start=1):
+        if step is None:
             clip.append(clip[-1])
             transforms.append(transforms[-1])
+            continue
+        to_first = _normal(to_first @ step.to_previous)
+        moved = _normal(to_output @ to_first @ from_output)
+        canvas, coverage = _laid_over(canvas, pictures[number].canvas, moved @ crop)
+        if coverage < MIN_COVERAGE:
+            seen = f"covers {coverage:.0%} of the first frame's view"
+            raise ClipRejectedError("out_of_view", number, seen)
+        clip.append(_halved(canvas))
+        transforms.append(_at_output_size(moved))
+        shift = _corner_shift(transforms[-1], size_px, size_px)
+        worst.add(step, float(to_output[0, 0]) / SUPERSAMPLE, shift, coverage)
+    return Stabilized(clip=np.stack(clip), to_first=np.stack(transforms), quality=worst.quality())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Step:
+    """A frame registered to the one before, in pixels of `gray`; error: the inliers' mean."""
+
+    to_previous: Matrix
+    matches: int
+    inliers: int
+    error_px: float
+
+
+def _steps(pictures: Sequence[Picture], backend: Backend) -> Iterator[_Step | None]:
+    """From each picture but the first to the one before; None where it is the very same."""
+    registrar: _Registrar = _Flow() if backend == "lk" else _Sift()
+    seen = registrar.look(pictures[0].gray, 0)
+    for number, (last, now) in enumerate(pairwise(pictures), start=1):
+        if now is last:  # the grid repeats a picture of a slower source
+            yield None
             continue
         sees = registrar.look(now.gray, number)
         old, new = registrar.match(seen, sees)
         seen = sees
         if len(new) < MIN_MATCHES:
             raise ClipRejectedError("few_matches", number, f"{len(new)} of {MIN_MATCHES} matches")
-        step, error, inliers = _homography(new, old, now.gray, number, RANSAC_PX[backend])
-        to_first = _normal(to_first @ step)
-        moved = _normal(to_output @ to_first @ from_output)
-        warped, mask = _warp(
-            now.canvas, moved @ _crop(now, size_px * SUPERSAMPLE), size_px * SUPERSAMPLE
-        )
-        coverage = float(np.mean(mask > 0))
-        if coverage < MIN_COVERAGE:
-            raise ClipRejectedError(
-                "out_of_view", number, f"covers {coverage:.0%} of the first frame's view"
-            )
-        canvas = np.where(mask[..., None] > 0, warped, canvas)
-        clip.append(_halved(canvas))
-        transforms.append(_at_output_size(moved))
-        worst.add(inliers, len(new), error * output_scale, transforms[-1], coverage, size_px)
-    return Stabilized(clip=np.stack(clip), to_first=np.stack(transforms), quality=worst.quality())
+        yield _step(new, old, now.gray.shape, number, RANSAC_PX[backend])
+
+
+def _step(new: Points, old: Points, shape: tuple[int, ...], number: int, within_px: float) -> _Step:
+    found, used = cv2.findHomography(new, old, cv2.RANSAC, within_px, maxIters=2000)
+    inliers = 0 if found is None else int(used.sum())
+    if inliers < max(MIN_MATCHES, MIN_INLIER_RATIO * len(new)):
+        raise ClipRejectedError("no_homography", number, f"{inliers} of {len(new)} matches agree")
+    height, width = shape
+    jump = _corner_shift(found, width, height)
+    if not jump <= MAX_JUMP * min(width, height):
+        raise ClipRejectedError("too_wild", number, f"a corner jumps by {jump:.0f} px of {width}")
+    kept = used[:, 0] > 0
+    there = cv2.perspectiveTransform(new[kept][None], found)[0]
+    error = float(np.linalg.norm(there - old[kept], axis=1).mean())
+    return _Step(to_previous=found, matches=len(new), inliers=inliers, error_px=error)
 
 
 class _Registrar(Protocol):
@@ -196,14 +222,12 @@ class _Worst:
     shift_px: float = 0.0
     coverage: float = 1.0
 
-    def add(
-        self, inliers: int, matches: int, error: float, to_first: Matrix, cover: float, size: int
-    ) -> None:
-        self.inliers = min(self.inliers, inliers)
-        self.ratio = min(self.ratio, inliers / matches)
-        self.error_px = max(self.error_px, error)
-        self.shift_px = max(self.shift_px, _corner_shift(to_first, size, size))
-        self.coverage = min(self.coverage, cover)
+    def add(self, step: _Step, scale: float, shift_px: float, coverage: float) -> None:
+        self.inliers = min(self.inliers, step.inliers)
+        self.ratio = min(self.ratio, step.inliers / step.matches)
+        self.error_px = max(self.error_px, step.error_px * scale)
+        self.shift_px = max(self.shift_px, shift_px)
+        self.coverage = min(self.coverage, coverage)
 
     def quality(self) -> Quality:
         return Quality(
@@ -213,23 +237,6 @@ class _Worst:
             max_shift_px=round(self.shift_px, 2),
             min_coverage=round(self.coverage, 3),
         )
-
-
-def _homography(
-    new: Points, old: Points, gray: Image, number: int, within_px: float
-) -> tuple[Matrix, float, int]:
-    """(new to old, mean error of the inliers in pixels, inliers)."""
-    found, used = cv2.findHomography(new, old, cv2.RANSAC, within_px, maxIters=2000)
-    inliers = 0 if found is None else int(used.sum())
-    if inliers < max(MIN_MATCHES, MIN_INLIER_RATIO * len(new)):
-        raise ClipRejectedError("no_homography", number, f"{inliers} of {len(new)} matches agree")
-    height, width = gray.shape
-    jump = _corner_shift(found, width, height)
-    if not jump <= MAX_JUMP * min(width, height):
-        raise ClipRejectedError("too_wild", number, f"a corner jumps by {jump:.0f} px of {width}")
-    kept = used[:, 0] > 0
-    there = cv2.perspectiveTransform(new[kept][None], found)[0]
-    return found, float(np.linalg.norm(there - old[kept], axis=1).mean()), inliers
 
 
 def _corner_shift(matrix: Matrix, width: int, height: int) -> float:
@@ -255,10 +262,6 @@ def _crop(picture: Picture, size: int) -> Matrix:
     )
 
 
-def _output_from_gray(picture: Picture, size: int) -> Matrix:
-    return _crop(picture, size) @ _scaling(picture.gray.shape, picture.canvas.shape)
-
-
 def _at_output_size(moved: Matrix) -> Matrix:
     halve = _scaling((SUPERSAMPLE, SUPERSAMPLE), (1, 1))
     return _normal(halve @ moved @ np.linalg.inv(halve))
@@ -269,12 +272,16 @@ def _normal(matrix: Matrix) -> Matrix:
     return result
 
 
-def _warp(canvas: Image, matrix: Matrix, size: int) -> tuple[Image, Image]:
-    """The canvas through `matrix`, and where it landed; the very edge, blended, is left out."""
-    warped = cv2.warpPerspective(canvas, matrix, (size, size), flags=cv2.INTER_LINEAR)
+def _laid_over(under: Image, canvas: Image, matrix: Matrix) -> tuple[Image, float]:
+    """`canvas` through `matrix` on top of `under`, and the share it covers, 0 to 1.
+
+    Pixels that would blend with what is outside of the canvas are left as they were.
+    """
+    size = (under.shape[1], under.shape[0])
+    warped = cv2.warpPerspective(canvas, matrix, size, flags=cv2.INTER_LINEAR)
     inside = np.full(canvas.shape[:2], 255, np.uint8)
-    mask = cv2.warpPerspective(inside, matrix, (size, size), flags=cv2.INTER_LINEAR)
-    return warped, np.where(mask == 255, mask, 0).astype(np.uint8)
+    mask = cv2.warpPerspective(inside, matrix, size, flags=cv2.INTER_LINEAR) == 255
+    return np.where(mask[..., None], warped, under), float(mask.mean())
 
 
 def _halved(canvas: Image) -> Image:
