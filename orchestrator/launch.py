@@ -171,11 +171,9 @@ def _register(tracker: Tracker, job: Job, store: Store) -> None:
 
 
 def _last_word(result: dict[str, Any], name: str, site: Site, page: str, *, as_json: bool) -> None:
-    grids = sorted((site.outbox(name) / "artifacts" / "samples").glob("*.gif"))
     print(f"{name}: {result['steps']} steps done")
     print(f"  MLflow:       {page}")
-    if grids:
-        print(f"  samples:      {grids[-1]}")
+    print(f"  samples:      {site.run(name)}/samples.gif")
     print(f"  checkpoints:  {site.run(name)}/checkpoints")
     if as_json:
         print(json.dumps({"run": name, "mlflow": page, **result}))

@@ -40,7 +40,7 @@ def barrier() -> None:
 def _ddp(module: nn.Module) -> DistributedDataParallel:
     # Buffers are batch-norm's running statistics: broadcasting them before every forward would cost
     # a collective and write into a graph that a GAN's two forwards share.
-    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(module, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def _mean(tensor: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ class VideoGenerator(PythonModel):  # type: ignore[misc]
         weights = torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True)
         self._learner.load_state_dict(weights)
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:  # noqa: ARG002
+    # MLflow would take type hints here for the signature, and they cannot say it.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def] # noqa: ARG002
         """Rows with `seed` to uint8 clips (B, T, H, W, C)."""
         generators = [torch.Generator().manual_seed(int(s)) for s in model_input["seed"]]
         noise = torch.cat([self._learner.noise(1, generator) for generator in generators])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def register(mlflow: Any, run_id: str, experiment: Experiment, learner: dict[str
         import numpy as np
         import pandas as pd
 
+        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer", UserWarning)
         example = pd.DataFrame({"seed": np.arange(2, dtype=np.int64)})
         clips = np.zeros((2, *experiment.model.clip_shape), np.uint8)
         signature: ModelSignature = infer_signature(example, clips)

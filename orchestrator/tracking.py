@@ -30,6 +30,7 @@ def client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
@@ -103,16 +104,15 @@ class Tracker:
         """Tags of the run; the newest value stands."""
         self._outbox.append({"kind": "tags", "values": {k: str(v) for k, v in values.items()}})
 
-    def artifact(self, name: str, data: bytes) -> None:
-        """A file of the run, `name` with forward slashes."""
+    def artifact(self, name: str, data: bytes, *, slider: tuple[str, int] | None = None) -> None:
+        """A file of the run, `name` with forward slashes; it waits on disk until it is sent.
+
+        slider: (key, step) to show a PNG also on MLflow's image slider `key` at `step`.
+        """
         path = self._outbox.folder / "artifacts" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        self._outbox.append({"kind": "artifact", "name": name})
-
-    def image(self, key: str, step: int, name: str) -> None:
-        """Shows the artifact `name`, a PNG, under `key` on MLflow's image slider at `step`."""
-        self._outbox.append({"kind": "image", "key": key, "at": step, "name": name})
+        self._outbox.append({"kind": "artifact", "name": name, "slider": slider})
 
     def dataset(self, *, name: str, version: str, source: str, counts: Mapping[str, int]) -> None:
         """The run's input."""
@@ -238,16 +238,18 @@ def _send_tags(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) ->
 
 
 def _send_artifact(mlflow: Any, run: str, record: Record, folder: Path, _: list[Any]) -> None:
-    parent = record["name"].rpartition("/")[0]
-    mlflow.log_artifact(run, str(folder / "artifacts" / record["name"]), parent or None)
-
-
-def _send_image(mlflow: Any, run: str, record: Record, folder: Path, _: list[Any]) -> None:
     from PIL import Image
 
-    with Image.open(folder / "artifacts" / record["name"]) as image:
-        image.load()
-    mlflow.log_image(run, image, key=record["key"], step=record["at"], synchronous=True)
+    path = folder / "artifacts" / record["name"]
+    if not path.exists():
+        return  # sent before a kill that came before the mark
+    parent = record["name"].rpartition("/")[0]
+    mlflow.log_artifact(run, str(path), parent or None)
+    if record["slider"]:
+        key, step = record["slider"]
+        with Image.open(path) as image:
+            mlflow.log_image(run, image, key=key, step=step, synchronous=True)
+    path.unlink()
 
 
 def _send_dataset(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
@@ -279,7 +281,6 @@ _SENDERS: dict[str, Callable[[Any, Any, Record, Path, list[Any]], None]] = {
     "params": _send_params,
     "tags": _send_tags,
     "artifact": _send_artifact,
-    "image": _send_image,
     "dataset": _send_dataset,
     "status": _send_status,
 }

@@ -24,6 +24,7 @@ def connect(job: Job) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every line comes twice
     import ray
 
     resources = job.experiment.resources
@@ -31,7 +32,8 @@ def connect(job: Job) -> None:
         ray.init(log_to_driver=True)
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the cluster listens on loopback only
-    ray.init(include_dashboard=False, log_to_driver=True, _node_ip_address="127.0.0.1")
+    # The dashboard is what tells Ray Train's cleaner that a driver died.
+    ray.init(include_dashboard=True, log_to_driver=True, _node_ip_address="127.0.0.1")
     have = ray.cluster_resources()
     lowest = resources.num_workers.minimum
     needs = {"CPU": lowest * resources.cpus_per_worker, "GPU": lowest * resources.use_gpu}

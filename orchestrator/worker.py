@@ -32,7 +32,7 @@ from orchestrator.loop import (
 )
 from orchestrator.site import Site
 from orchestrator.tracking import SystemMetrics, Tracker
-from shards.read import Dataset, Reader, Slice, open_dataset
+from shards.read import Dataset, Reader, Slice, check_state, open_dataset
 from shards.storage import Store, open_store
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def work(job: Job, world: World, device: torch.device) -> dict[str, Any]:
     Raises DivergedError when a metric is not finite, ValueError when the dataset is another
     one than the job names.
     """
-    experiment = job.experiment
+    experiment, data = job.experiment, job.experiment.data
     torch.set_num_threads(experiment.resources.threads)
     store = open_store(job.site.run(job.name))
     checkpoints = Checkpoints(store, keep=experiment.budget.keep_checkpoints)
@@ -70,21 +70,21 @@ def work(job: Job, world: World, device: torch.device) -> dict[str, Any]:
         _begin(store, checkpoints, world) if world.rank == 0 else None
     )
     if first_step:
-        loop.load(checkpoints.load(first_step).state)
+        checkpoint = checkpoints.load(first_step)
+        check_state(checkpoint.facts["reader"], dataset, experiment.seed, data.block_shards)
+        loop.load(checkpoint.state)
     reader = Reader(
         dataset,
         seed=experiment.seed,
-        slice=Slice(
-            rank=world.rank, world_size=world.size, global_batch=experiment.data.global_batch
-        ),
-        block_shards=experiment.data.block_shards,
-        prefetch_mib=experiment.data.prefetch_mib,
-        threads=experiment.data.reader_threads,
+        slice=Slice(rank=world.rank, world_size=world.size, global_batch=data.global_batch),
+        block_shards=data.block_shards,
+        prefetch_mib=data.prefetch_mib,
+        threads=data.reader_threads,
     )
-    ledger = Ledger(store, attempt=attempt, rank=world.rank) if experiment.data.ledger else None
+    ledger = Ledger(store, attempt=attempt, rank=world.rank) if data.ledger else None
     keeper = _Keeper(job=job, loop=loop, checkpoints=checkpoints, ledger=ledger, reader=reader)
     listeners: list[Callable[[Any], None]] = [_halt_if_not_finite, keeper.on]
-    reporter = _Reporter(job, loop, world, dataset, first_step) if world.rank == 0 else None
+    reporter = _Reporter(job, store, loop, world, dataset, first_step) if world.rank == 0 else None
     if reporter is not None:
         listeners.insert(0, reporter.on)
     try:
@@ -187,8 +187,15 @@ class _Reporter:
     """Rank 0's voice: metrics, pictures and progress."""
 
     def __init__(
-        self, job: Job, loop: Loop, world: World, dataset: Dataset, first_step: int
+        self,
+        job: Job,
+        store: Store,
+        loop: Loop,
+        world: World,
+        dataset: Dataset,
+        first_step: int,
     ) -> None:
+        self._store = store
         self._loop = loop
         self._world = world
         self._budget = job.experiment.budget
@@ -245,16 +252,17 @@ class _Reporter:
 
     def _samples(self, step: int) -> None:
         parts = self._loop.learner.sample(self._loop.fixed_noise(self._budget.samples))
-        name = f"samples/step-{step:08d}"
-        sample = parts["sample"]
-        self._tracker.artifact(f"{name}.gif", pictures.animated_grid(sample))
-        self._tracker.artifact(f"{name}.png", pictures.contact_sheet(sample))
-        self._tracker.image("samples", step, f"{name}.png")
+        grid = pictures.animated_grid(parts["sample"])
+        self._store.write("samples.gif", grid)
+        name = f"step-{step:08d}"
+        self._tracker.artifact(f"samples/{name}.gif", grid)
+        sheet = pictures.contact_sheet(parts["sample"])
+        self._tracker.artifact(f"samples/{name}.png", sheet, slider=("samples", step))
         if len(parts) > 1:
-            self._tracker.artifact(f"streams/step-{step:08d}.png", pictures.streams_sheet(parts))
             rows = torch.cat([videos[:4] for videos in parts.values()])
-            self._tracker.artifact(f"streams/step-{step:08d}.gif", pictures.animated_grid(rows))
-            self._tracker.image("streams", step, f"streams/step-{step:08d}.png")
+            self._tracker.artifact(f"streams/{name}.gif", pictures.animated_grid(rows))
+            sheet = pictures.streams_sheet(parts)
+            self._tracker.artifact(f"streams/{name}.png", sheet, slider=("streams", step))
 
     def _pictures_of_real_clips(self, dataset: Dataset, seed: int) -> None:
         count = min(self._budget.samples, dataset.manifest.samples)
