@@ -31,7 +31,10 @@ def connect(job: Job) -> None:
     if "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=True)
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # the cluster listens on loopback only
+    # Without authentication, because nothing listens beyond loopback; the second variable is what
+    # keeps Ray's GCS from it.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     # The dashboard is what tells Ray Train's cleaner that a driver died.
     ray.init(include_dashboard=True, log_to_driver=True, _node_ip_address="127.0.0.1")
     have = ray.cluster_resources()
