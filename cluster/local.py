@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -85,16 +86,18 @@ def plan(root: Path, ports: Ports, environment: Mapping[str, str]) -> tuple[Serv
     """What `up` starts for the directory `root`, given the caller's environment. Starts nothing."""
     dashboard = f"http://{HOST}:{ports.dashboard}"
     mlflow = f"http://{HOST}:{ports.mlflow}"
+    ray = _ray_environment(root, ports, environment)
     ray_head = Service(
         name="ray",
         argv=(
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+            *(str(_python_for_ray(ray["RAY_TMPDIR"])), "-m", "ray.scripts.scripts"),
+            *("start", "--head", "--block"),
             *(f"--node-ip-address={HOST}", f"--port={ports.ray}"),
             *(f"--dashboard-host={HOST}", f"--dashboard-port={ports.dashboard}"),
             *("--include-dashboard=true", "--dashboard-agent-listen-port=0"),
             *(f"--ray-client-server-port={ports.client}", "--disable-usage-stats"),
         ),
-        environment=_ray_environment(root, ports, environment),
+        environment=ray,
         ports={"ray": ports.ray, "dashboard": ports.dashboard, "client": ports.client},
         url=dashboard,
         probe=f"{dashboard}/api/v0/nodes?limit=1",
@@ -109,7 +112,7 @@ def plan(root: Path, ports: Ports, environment: Mapping[str, str]) -> tuple[Serv
             *("--artifacts-destination", "var/mlartifacts"),
         ),
         environment={
-            **_base_environment(environment),
+            **_base_environment(environment, Path(sys.executable)),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         },
         ports={"mlflow": ports.mlflow},
@@ -232,6 +235,18 @@ def _renew_ray_folder(service: Service) -> None:
     folder = Path(service.environment["RAY_TMPDIR"])
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier cluster on this port
     folder.mkdir(mode=0o700, parents=True)
+    (folder / "env").symlink_to(Path(sys.executable).parent.parent)
+
+
+def _python_for_ray(folder: str) -> Path:
+    """This interpreter, by a path without a space: Ray hands it to a shell and does not quote it.
+
+    folder: the head's, in which `env` is a link to this environment.
+    """
+    python = Path(sys.executable)
+    if shlex.quote(str(python)) == str(python):
+        return python
+    return Path(folder, "env", python.parent.name, python.name)
 
 
 def _folder(root: Path) -> Path:
@@ -242,10 +257,10 @@ def _log(root: Path, name: str) -> Path:
     return _folder(root) / f"{name}.log"
 
 
-def _base_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment, without addresses of other clusters; our `python` comes first."""
+def _base_environment(environment: Mapping[str, str], python: Path) -> dict[str, str]:
+    """The caller's environment, without addresses of other clusters; `python` is found first."""
     kept = {k: v for k, v in environment.items() if k not in exports(Ports())}
-    path = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    path = os.pathsep.join([str(python.parent), environment.get("PATH", os.defpath)])
     return {"MLFLOW_DISABLE_TELEMETRY": "true", **kept, "PATH": path}
 
 
@@ -254,16 +269,17 @@ def _ray_environment(root: Path, ports: Ports, environment: Mapping[str, str]) -
         value = environment.get(name) or default
         return value if "://" in value else str(root / Path(value).expanduser())
 
+    # Below /tmp, because a socket's path has at most 107 bytes.
+    folder = f"{environment.get('RAY_TMPDIR', '/tmp')}/ray-{os.getuid()}-{ports.ray}"
     return {
-        **_base_environment(environment),
+        **_base_environment(environment, _python_for_ray(folder)),
         "SHARDS_ROOT": location("SHARDS_ROOT", "var/shards"),
         "RUNS_ROOT": location("RUNS_ROOT", "var/runs"),
         "MLFLOW_TRACKING_URI": exports(ports)["MLFLOW_TRACKING_URI"],
         "RAY_AUTH_MODE": "disabled",
         # What macOS has by default: addresses stay loopback, and nothing listens on 0.0.0.0.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # Below /tmp, because a socket's path has at most 107 bytes.
-        "RAY_TMPDIR": f"{environment.get('RAY_TMPDIR', '/tmp')}/ray-{os.getuid()}-{ports.ray}",
+        "RAY_TMPDIR": folder,
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",

@@ -1,4 +1,7 @@
-"""The local cluster for real: Ray and MLflow on free ports, in a folder named with a space."""
+"""The local cluster for real: Ray and MLflow on free ports.
+
+The folder and the interpreter have a space in their paths, which Ray by itself does not survive.
+"""
 
 import errno
 import json
@@ -26,8 +29,11 @@ REPORT = (
 
 
 def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m cluster.local` in `root`, as a user calls it."""
-    command = [sys.executable, "-m", "cluster.local", *arguments]
+    """`python -m cluster.local` in `root`, as a user calls it who cloned to a path with a space."""
+    if not (root / "env").exists():
+        (root / "env").symlink_to(sys.prefix)
+    python = root / "env" / Path(sys.executable).relative_to(sys.prefix)
+    command = [str(python), "-m", "cluster.local", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
@@ -71,7 +77,7 @@ def test_job_submitted_to_a_cluster_that_is_up_runs_in_its_site(root: Path) -> N
     assert job.returncode == 0, job.stdout + job.stderr
     lines = [line for line in job.stdout.splitlines() if line.startswith("REPORT")]
     python, *site = json.loads(lines[0].removeprefix("REPORT"))
-    assert Path(python).parent == Path(sys.executable).parent
+    assert Path(python).parents[1].resolve() == Path(sys.prefix).resolve()
     mlflow = f"http://127.0.0.1:{Record.load(root).ports.mlflow}"
     assert site == [str(root), str(root / "var/shards"), str(root / "var/runs"), mlflow]
 
