@@ -5,34 +5,32 @@ decode them straight into the batch's array, so what comes out does not depend o
 A sample that fails its checksum or does not decode is read once more from the origin, then masked
 (`valid_b` False, zeros), listed in `Reader.quarantined` and counted; every other sample keeps its
 place.
-
-Legend of the suffixes: b batch, t frame, h row, w column, c channel.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import google_crc32c
 import numpy as np
-from numpy.typing import NDArray
 
-from shards.catalog import Catalog, Extent, ShardIndex
+from shards.batch import Batch, Place, Slice
+from shards.cache import Cache, CachedSource
+from shards.catalog import Catalog
 from shards.dataset import Dataset, open_dataset
-from shards.decode import check_encoding, decode_into
+from shards.decode import check_encoding
 from shards.fetch import Source, open_source
+from shards.fill import Filler
 from shards.order import ORDER_VERSION, Order
-from shards.quarantine import BadSampleError, DataFault, Quarantine
+from shards.quarantine import DataFault, Quarantine
 
 __all__ = [
     "Batch",
+    "Cache",
     "DataFault",
     "Dataset",
     "Reader",
@@ -46,65 +44,12 @@ _MOST_AHEAD = 64  # steps, however small: beyond this more is only more to throw
 _REMOTE_THREADS = 32  # requests in flight; they wait more than they work
 
 
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    """A rank's share of every step: positions [t*G + r*G//W, t*G + (r+1)*G//W).
-
-    Shares differ by at most one where world_size does not divide global_batch. Raises ValueError
-    when a rank would get nothing, or does not exist.
-    """
-
-    rank: int
-    world_size: int
-    global_batch: int
-
-    def __post_init__(self) -> None:
-        if self.world_size > self.global_batch:
-            raise ValueError(
-                f"world_size: {self.world_size} ranks cannot share a global batch of "
-                f"{self.global_batch}; use at most as many ranks as samples in a batch"
-            )
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(f"rank: {self.rank} must be in [0, {self.world_size})")
-
-    def positions(self, step: int) -> NDArray[np.int64]:
-        """The run positions this rank reads at `step`, int64 (B,)."""
-        first, last = (
-            step * self.global_batch + rank * self.global_batch // self.world_size
-            for rank in (self.rank, self.rank + 1)
-        )
-        return np.arange(first, last, dtype=np.int64)
-
-
-@dataclass(kw_only=True)
-class Batch:
-    """What one rank gets at one step.
-
-    video_bthwc: uint8 (B, T, H, W, C), C-contiguous, 0..255. keys: the samples' names.
-    positions: int64 (B,), run positions. valid_b: bool (B,), False where the sample could not be
-    read: its frames are zeros and it must not count. json: the provenance members, when asked for.
-    """
-
-    step: int
-    video_bthwc: NDArray[np.uint8]
-    keys: list[str]
-    positions: NDArray[np.int64]
-    valid_b: NDArray[np.bool_]
-    json: list[dict[str, Any]] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    slot: int
-    shard: int
-    sample: int
-
-
 class Reader:
     """Reads one rank's batches of a dataset, ahead of its user.
 
     seed, block_shards: the order's (see `shards.order`). prefetch_mib: decoded batches kept
     ready, at least one. threads: that fetch and decode; None for the cores (files) or 32 (S3).
+    cache: a folder of this node that keeps whole shards; see `shards.cache`.
     with_json: also read the provenance members. tolerance: the share of the dataset's samples
     that may be unreadable before DataFault is raised.
 
@@ -120,6 +65,7 @@ class Reader:
         block_shards: int | None = None,
         prefetch_mib: int = 256,
         threads: int | None = None,
+        cache: Cache | None = None,
         with_json: bool = False,
         tolerance: float = 0.001,
     ) -> None:
@@ -144,9 +90,14 @@ class Reader:
         )
         self._ahead = self._steps_ahead(prefetch_mib)
         self._with_json = with_json
-        self._source: Source = open_source(dataset.store)
-        self._catalog = Catalog(dataset)
         self._quarantine = Quarantine(samples=dataset.samples, tolerance=tolerance)
+        catalog = Catalog(dataset)
+        self._source: Source = open_source(dataset.store)
+        if cache is not None:
+            self._source = CachedSource(
+                cache, dataset, catalog, self._source, block_shards=block_shards
+            )
+        self._filler = Filler(dataset, catalog, self._source, self._quarantine)
         self._threads = threads or (
             _REMOTE_THREADS if self._source.remote else len(os.sched_getaffinity(0))
         )
@@ -190,6 +141,7 @@ class Reader:
                     done.result()
                 yield batch
         finally:
+            self._source.stop()
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _steps_ahead(self, prefetch_mib: int) -> int:
@@ -210,81 +162,18 @@ class Reader:
         )
         shards, samples = self._order.locate(positions)
         places = [
-            _Place(slot, int(shards[slot]), int(samples[slot]))
+            Place(slot, int(shards[slot]), int(samples[slot]))
             for slot in np.lexsort((samples, shards)).tolist()
         ]
-        return batch, [pool.submit(self._fill, batch, chunk) for chunk in self._chunks(places)]
+        return batch, [
+            pool.submit(self._filler.fill, batch, chunk) for chunk in self._chunks(places)
+        ]
 
-    def _chunks(self, places: list[_Place]) -> list[list[_Place]]:
+    def _chunks(self, places: list[Place]) -> list[list[Place]]:
         if not self._source.remote:
             return [places[i : i + _CHUNK] for i in range(0, len(places), _CHUNK)]
         # One task per shard: each may wait for its own request, and neighbours share one.
         return [list(group) for _, group in groupby(places, key=lambda place: place.shard)]
-
-    def _fill(self, batch: Batch, places: list[_Place]) -> None:
-        for shard, group in groupby(places, key=lambda place: place.shard):
-            here = list(group)
-            try:
-                fetched = self._fetch(shard, here, fresh=False)
-            except (OSError, BadSampleError):
-                for place in here:
-                    self._take_again(batch, place)
-                continue
-            for place, sample in zip(here, fetched, strict=True):
-                try:
-                    self._take(batch, place, sample)
-                except BadSampleError:
-                    self._take_again(batch, place)
-
-    def _take_again(self, batch: Batch, place: _Place) -> None:
-        try:
-            self._take(batch, place, self._fetch(place.shard, [place], fresh=True)[0])
-        except (OSError, BadSampleError) as error:
-            batch.video_bthwc[place.slot] = 0
-            batch.valid_b[place.slot] = False
-            if not batch.keys[place.slot]:  # not even the index could be read
-                name = self._dataset.manifest.shards[place.shard].name
-                batch.keys[place.slot] = f"{name}:{place.sample}"
-            self._quarantine.add(batch.keys[place.slot], str(error))
-
-    def _fetch(self, shard: int, places: Sequence[_Place], *, fresh: bool) -> list[_Fetched]:
-        index = self._catalog.index(shard)
-        wanted = [_extents(index, place.sample, self._with_json) for place in places]
-        ranges = [(extent.offset, extent.size) for extents in wanted for extent in extents]
-        parts = iter(self._source.fetch(self._dataset.manifest.shards[shard], ranges, fresh=fresh))
-        return [
-            _Fetched(index.key(place.sample), [(extent, next(parts)) for extent in extents])
-            for place, extents in zip(places, wanted, strict=True)
-        ]
-
-    def _take(self, batch: Batch, place: _Place, fetched: _Fetched) -> None:
-        batch.keys[place.slot] = fetched.key
-        for extent, data in fetched.parts:
-            if len(data) != extent.size:
-                raise BadSampleError(
-                    f"the tar ends {extent.size - len(data)} bytes before the member does"
-                )
-            if google_crc32c.value(data) != extent.crc32c:
-                raise BadSampleError("the data's crc32c differs from the index")
-        encoding = self._dataset.manifest.clip.encoding
-        decode_into(fetched.parts[0][1], batch.video_bthwc[place.slot], encoding)
-        if batch.json is not None and len(fetched.parts) > 1:
-            try:
-                batch.json[place.slot] = json.loads(fetched.parts[1][1])
-            except ValueError as error:
-                raise BadSampleError(f"provenance is not JSON: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Fetched:
-    key: str
-    parts: list[tuple[Extent, bytes]]
-
-
-def _extents(index: ShardIndex, sample: int, with_json: bool) -> list[Extent]:
-    clip = index.clip(sample)
-    provenance = index.json(sample) if with_json else None
-    return [clip] if provenance is None else [clip, provenance]
 
 
 def check_state(

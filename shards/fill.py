@@ -1,0 +1,121 @@
+"""Fills the slots of a batch: fetch, check, decode; once more if that fails; else quarantine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+
+import google_crc32c
+
+from shards.batch import Batch, Place
+from shards.catalog import Catalog, Extent, ShardIndex
+from shards.dataset import Dataset
+from shards.decode import decode_into
+from shards.fetch import Source
+from shards.quarantine import BadSampleError, Quarantine
+
+
+class Filler:
+    """Works on disjoint slots from many threads at once."""
+
+    def __init__(
+        self, dataset: Dataset, catalog: Catalog, source: Source, quarantine: Quarantine
+    ) -> None:
+        self._shards = dataset.manifest.shards
+        self._encoding = dataset.manifest.clip.encoding
+        self._catalog = catalog
+        self._source = source
+        self._quarantine = quarantine
+
+    def fill(self, batch: Batch, places: Sequence[Place]) -> None:
+        """Fills these slots, sorted by shard. Raises DataFault when too many cannot be."""
+        for _, group in groupby(places, key=lambda place: place.shard):
+            for place in self._fill_shard(batch, list(group)):
+                self._fill_again(batch, place)
+
+    def _fill_shard(self, batch: Batch, places: list[Place]) -> list[Place]:
+        """Fills slots from one shard; those it could not."""
+        try:
+            index = self._catalog.index(places[0].shard)
+            rest = [place for place in places if not self._fill_ready(batch, place, index)]
+            if rest or batch.json is not None:
+                return self._fill_fetched(batch, places, set(rest), index)
+        except (OSError, BadSampleError):
+            return places
+        return []
+
+    def _fill_ready(self, batch: Batch, place: Place, index: ShardIndex) -> bool:
+        """Reads pixels that are stored as such straight into the slot, where that is possible."""
+        slot = batch.video_bthwc[place.slot]
+        batch.keys[place.slot] = index.key(place.sample)
+        decoded = self._source.decoded(self._shards[place.shard])
+        if decoded is not None:
+            return decoded.read_into(place.sample, slot)
+        if self._encoding != "u8" or self._source.remote:
+            return False
+        extent = index.clip(place.sample)
+        if extent.size != slot.nbytes:
+            return False
+        flat = slot.reshape(-1)
+        got = self._source.read_into(self._shards[place.shard], extent.offset, flat.data)
+        return got == extent.size and google_crc32c.value(flat) == extent.crc32c
+
+    def _fill_fetched(
+        self, batch: Batch, places: list[Place], undecoded: set[Place], index: ShardIndex
+    ) -> list[Place]:
+        wanted: list[tuple[Place, str, Extent]] = []
+        for place in places:
+            if place in undecoded:
+                wanted.append((place, "clip", index.clip(place.sample)))
+            provenance = index.json(place.sample) if batch.json is not None else None
+            if provenance is not None:
+                wanted.append((place, "json", provenance))
+        ranges = [(extent.offset, extent.size) for _, _, extent in wanted]
+        parts = self._source.fetch(self._shards[places[0].shard], ranges)
+        failed = []
+        for (place, kind, extent), data in zip(wanted, parts, strict=True):
+            try:
+                self._take(batch, place, kind, extent, data)
+            except BadSampleError:
+                failed.append(place)
+        return list(dict.fromkeys(failed))
+
+    def _fill_again(self, batch: Batch, place: Place) -> None:
+        shard = self._shards[place.shard]
+        try:
+            index = self._catalog.index(place.shard)
+            extents = [("clip", index.clip(place.sample))]
+            provenance = index.json(place.sample) if batch.json is not None else None
+            if provenance is not None:
+                extents.append(("json", provenance))
+            batch.keys[place.slot] = index.key(place.sample)
+            ranges = [(extent.offset, extent.size) for _, extent in extents]
+            parts = self._source.fetch(shard, ranges, fresh=True)
+            for (kind, extent), data in zip(extents, parts, strict=True):
+                self._take(batch, place, kind, extent, data)
+        except (OSError, BadSampleError) as error:
+            batch.video_bthwc[place.slot] = 0
+            batch.valid_b[place.slot] = False
+            if not batch.keys[place.slot]:  # not even the index could be read
+                batch.keys[place.slot] = f"{shard.name}:{place.sample}"
+            self._quarantine.add(batch.keys[place.slot], str(error))
+
+    def _take(self, batch: Batch, place: Place, kind: str, extent: Extent, data: bytes) -> None:
+        check(extent, data)
+        if kind == "clip":
+            decode_into(data, batch.video_bthwc[place.slot], self._encoding)
+            return
+        assert batch.json is not None
+        try:
+            batch.json[place.slot] = json.loads(data)
+        except ValueError as error:
+            raise BadSampleError(f"provenance is not JSON: {error}") from None
+
+
+def check(extent: Extent, data: bytes) -> None:
+    """Raises BadSampleError when `data` is not what the index promised."""
+    if len(data) != extent.size:
+        raise BadSampleError(f"the tar ends {extent.size - len(data)} bytes before the member does")
+    if google_crc32c.value(data) != extent.crc32c:
+        raise BadSampleError("the data's crc32c differs from the index")
