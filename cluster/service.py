@@ -2,7 +2,8 @@
 
 Every descendant of a service inherits the variable `CLUSTER_LOCAL_SERVICE` with the service's own
 value. Ray's workers and jobs leave their parents' process groups, and a killed head leaves orphans:
-the mark finds all of them, and nothing that we did not start.
+the mark finds them, and nothing that we did not start. Some of Ray's processes write their title
+over their environment and show no mark; those are found as children of others.
 """
 
 from __future__ import annotations
@@ -80,13 +81,17 @@ class Started:
         """Whether that very process still runs."""
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
-            same = process.create_time() == self.created
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return process.create_time() == self.created and _runs(process)
         return False
 
     def processes(self) -> list[psutil.Process]:
         """Every live process of the service, orphans included."""
-        return [process for process in psutil.process_iter() if _mark(process) == self.mark]
+        marked = [process for process in psutil.process_iter() if _mark(process) == self.mark]
+        found = set(marked)
+        for process in marked:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.update(process.children(recursive=True))
+        return [process for process in found if _runs(process)]
 
 
 def end(services: Sequence[Started]) -> None:
@@ -94,6 +99,7 @@ def end(services: Sequence[Started]) -> None:
 
     Polls, as psutil would wait for a zombie, which in a container may never be reaped.
     """
+    remaining = {process for service in services for process in service.processes()}
     for service in services:
         with contextlib.suppress(psutil.NoSuchProcess):
             if service.is_alive():
@@ -101,7 +107,9 @@ def end(services: Sequence[Started]) -> None:
     deadline = time.monotonic() + TERMINATE_TIMEOUT_S
     while any(service.is_alive() for service in services) and time.monotonic() < deadline:
         time.sleep(0.05)
-    while remaining := [process for service in services for process in service.processes()]:
+    while remaining := {process for process in remaining if _runs(process)}.union(
+        *(service.processes() for service in services)
+    ):
         for process in remaining:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -136,6 +144,12 @@ def owner(port: int) -> str:
                 short = command if len(command) <= 80 else command[:77] + "..."
                 return f"pid {connection.pid} ({short})"
     return "another process"
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _mark(process: psutil.Process) -> str | None:

@@ -19,7 +19,6 @@ import psutil
 import pytest
 
 from cluster.local import Ports, Record, main, plan
-from cluster.service import MARK
 
 REPORT = (
     "import json, os, sys, ray; ray.init(); "
@@ -39,12 +38,16 @@ def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _processes(record: Record) -> list[psutil.Process]:
-    marks = {started.mark for started in record.services.values()}
-    found = []
-    for process in psutil.process_iter(["environ"]):
-        if (process.info["environ"] or {}).get(MARK) in marks:
-            found.append(process)
-    return found
+    """The services' first processes and all their descendants, as the kernel has them."""
+    first = [psutil.Process(started.pid) for started in record.services.values()]
+    return first + [child for process in first for child in process.children(recursive=True)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_refused(port: int) -> bool:
@@ -126,12 +129,12 @@ def test_up_after_mlflow_was_killed_restarts_it_alone(root: Path) -> None:
 
 def test_down_ends_every_process_of_the_cluster(root: Path) -> None:
     record = Record.load(root)
-    assert len(_processes(record)) > len(record.services)
+    processes = _processes(record)
 
     answer = _run(root, "down")
 
     assert answer.returncode == 0, answer.stderr
-    assert _processes(record) == []
+    assert [process for process in processes if _runs(process)] == []
     assert [port for port in asdict(record.ports).values() if not _is_refused(port)] == []
     assert _run(root, "status").returncode == 1
     assert "nothing to take down" in _run(root, "down").stdout
