@@ -260,17 +260,31 @@ class Folder:
                 if (self.root / name).exists():
                     yield None
                     return
-                self._make_room(size)
-                os.ftruncate(file, 0)
-                os.posix_fallocate(file, 0, size)
+                with self._alone():
+                    self._make_room(size)
+                    os.ftruncate(file, 0)
+                    os.posix_fallocate(file, 0, size)
                 yield file
                 os.fsync(file)
-                part.rename(self.root / name)
+                with self._alone():
+                    part.rename(self.root / name)
             finally:
                 if _is(part, file):
                     part.unlink(missing_ok=True)
         finally:
             os.close(file)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Locks the folder itself: two who make room must not count on the same bytes, and who
+        counts must not miss a file that is just being renamed.
+        """
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _make_room(self, size: int) -> None:
         found = []
