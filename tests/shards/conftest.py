@@ -105,3 +105,9 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
         return write_dataset(tmp_path / name, sizes, **options)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="session", name="write_dataset")
+def write_dataset_fixture() -> Callable[..., Made]:
+    """`write_dataset`, for tests that want a dataset to live longer than one test."""
+    return write_dataset
