@@ -129,7 +129,8 @@ def _group(names: list[bytes], places: NDArray[np.int64], encoding: bytes) -> Sh
     clips: list[int] = []
     json_of: dict[bytes, int] = {}
     for row, name in enumerate(names):
-        key, _, extension = name.partition(b".")
+        dot = name.find(b".", name.rfind(b"/") + 1)  # as tarfmt.split_name, on bytes
+        key, extension = (name[:dot], name[dot + 1 :]) if dot >= 0 else (name, b"")
         if extension == encoding:
             keys.append(key)
             clips.append(row)

@@ -6,8 +6,9 @@ dated 0, so equal samples give equal bytes. Beside `NNNNNN.tar` stands `NNNNNN.i
     # shards index 1
     <member> TAB <offset of its data> TAB <size in bytes> TAB <crc32c, 8 hex digits>
 
-A sample is the members that share the name up to the first dot: `<key>.jpg` (the clip as a vertical
-strip of frames, top to bottom) or `<key>.u8` (raw uint8, T H W C), and `<key>.json` (provenance).
+A sample is the members that share the name up to the first dot (of the last part, where a name has
+folders): `<key>.jpg` (the clip as a vertical strip of frames, top to bottom) or `<key>.u8` (raw
+uint8, T H W C), and `<key>.json` (provenance).
 """
 
 from __future__ import annotations
@@ -34,13 +35,20 @@ class Member:
 
     @property
     def key(self) -> str:
-        """The sample's key: the name up to the first dot."""
-        return self.name.partition(".")[0]
+        """The sample's key: the name up to the first dot of its last part."""
+        return split_name(self.name)[0]
 
     @property
     def extension(self) -> str:
-        """What follows the first dot of the name."""
-        return self.name.partition(".")[2]
+        """What follows that dot."""
+        return split_name(self.name)[1]
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """(key, extension) of a member, as WebDataset splits it: folders belong to the key."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return folder + slash + stem, extension
 
 
 def write_tar(file: IO[bytes], members: Iterable[tuple[str, bytes]]) -> list[Member]:
