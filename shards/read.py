@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from shards.batch import Batch, Place, Slice
+from shards.buffers import Buffers
 from shards.cache import Cache, CachedSource
 from shards.catalog import Catalog
 from shards.dataset import Dataset, open_dataset
@@ -89,6 +90,7 @@ class Reader:
             block_shards=block_shards,
         )
         self._ahead = self._steps_ahead(prefetch_mib)
+        self._buffers = Buffers(self._ahead + 2)  # and the user's, and the one before
         self._with_json = with_json
         self._quarantine = Quarantine(samples=dataset.samples, tolerance=tolerance)
         catalog = Catalog(dataset)
@@ -154,7 +156,7 @@ class Reader:
         count = len(positions)
         batch = Batch(
             step=step,
-            video_bthwc=np.empty((count, *self._dataset.manifest.clip.shape), dtype=np.uint8),
+            video_bthwc=self._buffers.take((count, *self._dataset.manifest.clip.shape)),
             keys=[""] * count,
             positions=positions,
             valid_b=np.ones(count, dtype=np.bool_),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import simplejpeg
+import torch
 
 from shards.manifest import MANIFEST
 from shards.order import Order
@@ -99,6 +100,24 @@ def test_reader_closing_the_iterator_ends_its_threads(make_dataset: Any) -> None
     assert set(threading.enumerate()) - before
     batches.close()
     assert not set(threading.enumerate()) - before
+
+
+def test_reader_batches_that_are_kept_are_never_written_again(make_dataset: Any) -> None:
+    """Memory is used again only once nobody holds the batch, a view of it, or a tensor on it."""
+    made = make_dataset([40])
+    batches = make_reader(made, prefetch_mib=0).batches(0)
+    held = []
+    addresses = set()
+    for n, batch in enumerate(itertools.islice(batches, 60)):
+        addresses.add(batch.video_bthwc.ctypes.data)
+        if n % 3 == 0:
+            held.append((batch.keys[1], batch.video_bthwc[1, :, 2:]))
+        elif n % 3 == 1:
+            held.append((batch.keys[0], torch.from_numpy(batch.video_bthwc)[0, :, 2:]))
+    batches.close()
+    assert len(addresses) < 60
+    for key, view in held:
+        assert np.array_equal(np.asarray(view), made.clips[key][:, 2:])
 
 
 def flip(path: Path, data: bytes) -> None:
