@@ -44,7 +44,8 @@ MOTIONS = ("bounce", "roll", "float")
 class Scene:
     """One video as a formula. Pixels are the frame's; time is in frames of 1/25 s.
 
-    shake: 1.0 moves the camera by up to about 5 px and 1.5 degrees.
+    shake: 1.0 moves the camera by up to about 5 px and 1.5 degrees. scale: how many times as wide
+    and as high as WIDTH x HEIGHT the pictures are; everything in them grows along.
     """
 
     place: int
@@ -53,6 +54,12 @@ class Scene:
     seed: int
     shake: float = 1.0
     ball: bool = True
+    scale: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of a frame."""
+        return WIDTH * self.scale, HEIGHT * self.scale
 
     def camera(self, t: int) -> Matrix:
         """(3, 3): scene pixels (margin included) to frame pixels at time t: a similarity."""
@@ -64,12 +71,18 @@ class Scene:
         c, s = zoom * np.cos(angle), zoom * np.sin(angle)
         x, y = WIDTH / 2 + _MARGIN, HEIGHT / 2 + _MARGIN
         to = (WIDTH / 2 + 5 * sway[0], HEIGHT / 2 + 5 * sway[1])
+        grown = self.scale
         return np.array(
-            [(c, -s, to[0] - c * x + s * y), (s, c, to[1] - s * x - c * y), (0, 0, 1)], float
+            [
+                (c, -s, grown * (to[0] - c * x + s * y)),
+                (s, c, grown * (to[1] - s * x - c * y)),
+                (0, 0, 1),
+            ],
+            float,
         )
 
     def position(self, t: int) -> tuple[float, float, float]:
-        """(x, y, radius) of the ball in the scene."""
+        """(x, y, radius) of the ball in the scene, before it grows by `scale`."""
         draw = np.random.default_rng((self.seed, 2))
         radius = draw.uniform(13, 17)
         period = draw.uniform(44, 70)
@@ -86,15 +99,33 @@ class Scene:
         return x + reach * across, y + reach * 0.7 * down, radius
 
     def frame(self, t: int) -> Image:
-        """(HEIGHT, WIDTH, 3) uint8: what the camera sees at time t."""
-        scene = _background(self.place)
+        """(height, width, 3) uint8: what the camera sees at time t."""
+        scene = _background(self.place, self.scale)
         if self.ball:
             scene = scene.copy()
-            _draw_ball(scene, *self.position(t), COLORS[self.color])
-        seen: Image = cv2.warpPerspective(
-            scene, self.camera(t), (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC
-        )
+            x, y, radius = (self.scale * value for value in self.position(t))
+            _draw_ball(scene, x, y, radius, COLORS[self.color])
+        seen: Image = cv2.warpPerspective(scene, self.camera(t), self.size, flags=cv2.INTER_CUBIC)
         return seen
+
+    def drift_px(self, to_first: npt.NDArray[np.float64], size_px: int) -> npt.NDArray[np.float64]:
+        """(T, points): how far points of the still background stay from where frame 0 has them.
+
+        to_first: (T, 3, 3), a stabiliser's transforms, in pixels of its size_px x size_px output.
+        """
+        width, height = self.size
+        s = size_px / height  # the short side becomes the output's, the long one is cropped
+        left = (round(width * 2 * s) - 2 * size_px) // 2 / 2
+        to_output = np.array([(s, 0, (s - 1) / 2 - left), (0, s, (s - 1) / 2), (0, 0, 1)])
+        start = np.linalg.inv(to_output @ self.camera(0))
+        grid = np.arange(4.0, size_px, 8)
+        points = np.stack(np.meshgrid(grid, grid), -1).reshape(1, -1, 2)
+        drift = []
+        for t, transform in enumerate(to_first):
+            seen = cv2.perspectiveTransform(points, to_output @ self.camera(t) @ start)
+            held = cv2.perspectiveTransform(seen, transform)
+            drift.append(np.linalg.norm(held - points, axis=-1)[0])
+        return np.array(drift)
 
 
 def scenes(count: int, seed: int = 0) -> list[Scene]:
@@ -114,7 +145,7 @@ def encode(scene: Scene, path: Path, frames: int) -> None:
     """Writes `frames` frames of the scene as H.264 in MP4, in one thread: equal bytes each time."""
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        (stream.width, stream.height), stream.pix_fmt = scene.size, "yuv420p"
         stream.thread_count = 1
         # No lookahead: with it, x264's macroblock tree gives other bytes on every run.
         stream.options = {"crf": "12", "preset": "veryfast", "tune": "zerolatency"}
@@ -125,14 +156,15 @@ def encode(scene: Scene, path: Path, frames: int) -> None:
 
 
 @cache
-def _background(place: int) -> Image:
+def _background(place: int, grown: int) -> Image:
     from sklearn.datasets import load_sample_image
 
     name, x, y, width = PLACES[place]
-    scale = WIDTH / width
-    size = (WIDTH + 2 * _MARGIN, HEIGHT + 2 * _MARGIN)
+    scale = WIDTH * grown / width
+    size = ((WIDTH + 2 * _MARGIN) * grown, (HEIGHT + 2 * _MARGIN) * grown)
     photo = load_sample_image(name)
-    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=how)
     shift = np.array([(1, 0, size[0] / 2 - x * scale), (0, 1, size[1] / 2 - y * scale)], float)
     background: Image = cv2.warpAffine(
         small, shift, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT

@@ -13,7 +13,9 @@ Three ways to register a pair; they share everything else:
 As published: ratio test 0.7, at least 10 matches, and for `sift` RANSAC within 5 px.
 Different, and why:
 - On the small copy RANSAC holds matches to 0.75 px: at 5 px what moves slowly in the foreground
-  passes for background and drags it along (tests/shards/test_stabilize.py measures this).
+  passes for background and drags it along (tests/shards/ingest/test_stabilize.py measures this).
+- On the small copy at most 500 points are described, the strongest: more cost time and pin the
+  picture down no better (bench/stabilize.py). A point is described once, for both of its pairs.
 - Warping happens at twice the output's size, on frames that were area-averaged to it, and the
   result is averaged 2x2: the published chain (warp, 128 px, then 2x2 mean) without the full size.
 - Matching is exact instead of FLANN's approximate trees, so equal input gives equal bytes.
@@ -44,6 +46,7 @@ Matrix = npt.NDArray[np.float64]
 RATIO = 0.7
 MIN_MATCHES = 10
 MIN_INLIER_RATIO = 0.25
+MAX_POINTS: dict[Backend, int] = {"sift": 0, "sift320": 500}  # 0: all there are, as published
 RANSAC_PX: dict[Backend, float] = {"sift": 5.0, "sift320": 0.75, "lk": 0.75}
 MAX_JUMP = 0.25
 MIN_COVERAGE = 0.5
@@ -132,7 +135,7 @@ class _Step:
 
 def _steps(pictures: Sequence[Picture], backend: Backend) -> Iterator[_Step | None]:
     """From each picture but the first to the one before; None where it is the very same."""
-    registrar: _Registrar = _Flow() if backend == "lk" else _Sift()
+    registrar: _Registrar = _Flow() if backend == "lk" else _Sift(MAX_POINTS[backend])
     seen = registrar.look(pictures[0].gray, 0)
     for number, (last, now) in enumerate(pairwise(pictures), start=1):
         if now is last:  # the grid repeats a picture of a slower source
@@ -174,8 +177,8 @@ class _Registrar(Protocol):
 
 
 class _Sift:
-    def __init__(self) -> None:
-        self._sift = cv2.SIFT_create()  # type: ignore[attr-defined]
+    def __init__(self, most: int) -> None:
+        self._sift = cv2.SIFT_create(nfeatures=most)  # type: ignore[attr-defined]
 
     def look(self, gray: Image, number: int) -> tuple[Points, Points]:
         points, described = self._sift.detectAndCompute(gray, None)

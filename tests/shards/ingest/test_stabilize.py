@@ -23,31 +23,11 @@ def pictures(scene, tmp_path, backend, frames=32):
         return [frame.picture for frame in video.frames()]
 
 
-def to_output():
-    """(3, 3): frame pixels to output pixels, pixel centres at whole numbers."""
-    shift = (TO_OUTPUT - 1) / 2
-    left = (round(WIDTH * 2 * TO_OUTPUT) - 2 * SIZE) // 2 / 2
-    return np.array([(TO_OUTPUT, 0, shift - left), (0, TO_OUTPUT, shift), (0, 0, 1)])
-
-
-def residual_px(scene, to_first):
-    """(T, points): how far background points are from where they were in frame 0, output pixels."""
-    there = to_output()
-    start = np.linalg.inv(there @ scene.camera(0))
-    grid = np.stack(np.meshgrid(np.arange(4.0, SIZE, 8), np.arange(4.0, SIZE, 8)), -1)
-    points = grid.reshape(1, -1, 2)
-    drift = []
-    for t, transform in enumerate(to_first):
-        seen = cv2.perspectiveTransform(points, there @ scene.camera(t) @ start)
-        drift.append(np.linalg.norm(cv2.perspectiveTransform(seen, transform) - points, axis=-1)[0])
-    return np.array(drift)
-
-
 @cache
 def unstabilized_px():
     """Median residual when nothing is done: what there is to gain."""
     still = np.stack([np.eye(3)] * 32)
-    return np.median([np.median(residual_px(scene, still)) for scene in scenes(8, seed=7)])
+    return np.median([np.median(scene.drift_px(still, SIZE)) for scene in scenes(8, seed=7)])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +42,7 @@ def test_stabilizer_removes_known_shake_behind_a_moving_ball(
     residuals = []
     for scene in scenes(8, seed=7):
         steady = stabilize(pictures(scene, tmp_path, backend), backend=backend, size_px=SIZE)
-        residuals.append(residual_px(scene, steady.to_first))
+        residuals.append(scene.drift_px(steady.to_first, SIZE))
     assert unstabilized_px() > 1.0
     assert np.median(residuals) < median_px
     assert max(r.mean() for r in residuals) < worst_mean_px
