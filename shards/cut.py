@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ from shards.stabilize import (
     stabilize,
 )
 from shards.video import Frame, Image, Video, VideoRejectedError
+from shards.watch import SourceTimedOutError
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,9 +62,14 @@ class VideoReport:
 class Cutter:
     """One source on its way; `samples()` gives the kept clips' members, then `report` is whole."""
 
-    def __init__(self, source: Source, recipe: Recipe) -> None:
+    def __init__(
+        self, source: Source, recipe: Recipe, moved: Callable[[], None] = lambda: None
+    ) -> None:
+        """moved: called after each part of a download and each frame; it may end the work by
+        raising SourceTimedOutError, the only thing that leaves `samples`."""
         self.source = source
         self.recipe = recipe
+        self._moved = moved
         self.report = VideoReport(source=source.name, id=source.id)
 
     def samples(self) -> Iterator[tuple[str, bytes]]:
@@ -71,10 +77,12 @@ class Cutter:
         report = self.report
         try:
             yield from self._read()
+        except SourceTimedOutError:
+            raise
         except VideoRejectedError as error:
             report.reason, report.detail = error.reason, str(error)
-        except FileNotFoundError:
-            report.reason, report.detail = "missing", "no such file"
+        except FileNotFoundError as error:
+            report.reason, report.detail = "missing", str(error)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise  # this machine's trouble, not the video's
@@ -90,7 +98,7 @@ class Cutter:
         report, recipe = self.report, self.recipe
         if self.source.bytes == 0:
             raise VideoRejectedError("empty", "zero bytes")
-        with open_source(self.source) as (file, etag):
+        with open_source(self.source, self._moved) as (file, etag):
             report.etag = etag
             with Video(
                 file,
@@ -117,6 +125,7 @@ class Cutter:
             self._spent("decode", before)
             if frame is None:
                 return
+            self._moved()
             self.report.frames += 1
             self.report.seconds = round(self.report.frames / self.recipe.fps, 3)
             if clip and frame.segment != clip[0].segment:

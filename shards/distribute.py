@@ -22,7 +22,7 @@ import ray
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-ATTEMPTS = 3
+ATTEMPTS = 8
 """How often a task is started again when the process or node it ran on dies."""
 
 

@@ -32,11 +32,13 @@ from shards.pack import (
     finished_packs,
     pack_jobs,
     pack_shard,
+    unfinished,
 )
 from shards.progress import Progress
 from shards.recipe import RECIPES, Recipe, find_recipe
 from shards.sources import find_sources
 from shards.storage import Store, is_remote, join, open_store
+from shards.watch import Limits
 
 REPORT = "report.json"
 _OWN_SHARD = re.compile(r"shards/\d{6}\.(tar|idx)")
@@ -70,12 +72,13 @@ def ingest(
     *,
     workers: int | None = None,
     fresh: bool = False,
+    limits: Limits | None = None,
     progress: Callable[[str], Progress] = Progress,
 ) -> Outcome:
     """Makes, finishes or finds the dataset at `dst`.
 
     workers: tasks at a time; 0 or 1 for this very process, None for every CPU of the Ray cluster
-    (RAY_ADDRESS, or one started here). fresh: replaces what is at `dst`.
+    (RAY_ADDRESS, or one started here). fresh: replaces what is at `dst`. limits: of one source.
     Raises FileNotFoundError and ValueError for a `src` without videos, OccupiedError for a `dst`
     that is taken, NothingKeptError.
     """
@@ -89,7 +92,7 @@ def ingest(
     if found:
         return Outcome(manifest=found, report=report, existed=True)
     _clear(store, keep=plan.hash)
-    jobs = cut_jobs(plan, dst)
+    jobs = cut_jobs(plan, dst, limits)
     if workers is not None and workers <= 1:
         records, shards = _both_phases(jobs, store, _one_by_one, progress)
     else:
@@ -138,14 +141,16 @@ def _both_phases(
     jobs: list[CutJob], store: Store, run: Any, progress: Callable[[str], Progress]
 ) -> tuple[Records, list[Shard]]:
     records = finished_cuts(jobs, store)
-    todo = [job for job in jobs if job.number not in records]
     with progress("cut") as bar:
         bar.start(sum(len(job.sources) for job in jobs))
         for record in records.values():
             bar.cut(record["videos"])
-        for job, record in run(cut_batch, todo):
-            records[job.number] = record
-            bar.cut(record["videos"])
+        while todo := unfinished(jobs, records):
+            for job, record in run(cut_batch, todo):
+                if job.number in records:
+                    bar.again(records[job.number]["videos"])
+                records[job.number] = record
+                bar.cut(record["videos"])
     packs = pack_jobs(jobs, records)
     shards = finished_packs(packs, store)
     with progress("pack") as bar:
@@ -277,6 +282,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stabilizer", help="sift, sift320 (default) or lk")
     parser.add_argument("--encoding", help="jpg (default) or u8")
     parser.add_argument("--shard-mib", type=int, help="size to aim at (default: 256)")
+    parser.add_argument(
+        "--stall-timeout",
+        type=float,
+        metavar="S",
+        help="leave out a video that does not move for so many seconds (default: 120)",
+    )
+    parser.add_argument(
+        "--source-timeout",
+        type=float,
+        metavar="S",
+        help="leave out a video that takes longer in all (default: 6 hours)",
+    )
     parser.add_argument("--fresh", action="store_true", help="replace what is at DST")
     given = parser.parse_args(arguments)
     changes = {name: getattr(given, name) for name in ("stabilizer", "encoding")}
@@ -284,11 +301,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         changed = {name: value for name, value in changes.items() if value is not None}
         recipe = dataclasses.replace(find_recipe(given.recipe), **changed)
+        times = {"stall_s": given.stall_timeout, "total_s": given.source_timeout}
+        limits = Limits(**{name: value for name, value in times.items() if value is not None})
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return ingest_command(
-        given.source, given.destination, recipe, workers=given.workers, fresh=given.fresh
+        given.source,
+        given.destination,
+        recipe,
+        workers=given.workers,
+        fresh=given.fresh,
+        limits=limits,
     )
 
 

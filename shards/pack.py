@@ -16,8 +16,8 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,13 @@ from shards.recipe import Recipe
 from shards.sources import Source
 from shards.storage import Store, open_store
 from shards.tarfmt import Member, format_index, write_tar
+from shards.watch import Limits, SourceTimedOutError, Watch
 
 SPILLS = ".ingest"
+ATTEMPTS = 3
+"""So often a batch is cut in all, as long as some of its sources fail for a TRANSIENT reason."""
+TRANSIENT = frozenset(("unreadable", "timed_out", "crashed"))
+"""Reasons that may lie with the network or the machine and not with the video."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +61,8 @@ class CutJob:
     number: int
     recipe: Recipe
     sources: tuple[Source, ...]
+    limits: Limits = field(default_factory=Limits)
+    attempt: int = 1
 
     @property
     def tar(self) -> str:
@@ -66,6 +73,11 @@ class CutJob:
     def record(self) -> str:
         """The record's name in the dataset."""
         return f"{self.folder}/cut/{self.number:06d}.json"
+
+    @property
+    def note(self) -> str:
+        """The name of the note that says which source is being cut."""
+        return f"{self.folder}/trying/{self.number:06d}-{self.attempt}.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +95,7 @@ class PackJob:
         return f"{self.folder}/pack/{self.name}.json"
 
 
-def cut_jobs(plan: Plan, dataset: str) -> list[CutJob]:
+def cut_jobs(plan: Plan, dataset: str, limits: Limits | None = None) -> list[CutJob]:
     """The first phase, batch by batch; a small job gets small batches, so that it spreads too."""
     folder = f"{SPILLS}/{plan.hash}"
     size = max(1, min(plan.recipe.batch_sources, len(plan.sources) // 64))
@@ -94,6 +106,7 @@ def cut_jobs(plan: Plan, dataset: str) -> list[CutJob]:
             number=number,
             recipe=plan.recipe,
             sources=plan.sources[start : start + size],
+            limits=limits or Limits(),
         )
         for number, start in enumerate(range(0, len(plan.sources), size))
     ]
@@ -102,27 +115,61 @@ def cut_jobs(plan: Plan, dataset: str) -> list[CutJob]:
 def cut_batch(job: CutJob) -> dict[str, Any]:
     """Cuts a batch, writes its spill, then its record; returns the record.
 
-    A record: `tar_bytes`, `members` ([name, offset, size, crc32c] each) and `videos`, one
-    VideoReport as a dict per source.
+    A record: `attempt` (the job's), `tar_bytes`, `members` ([name, offset, size, crc32c] each) and
+    `videos`, one VideoReport as a dict per source. Nothing is kept of a source that timed out.
     """
     store = open_store(job.dataset)
+    watch = Watch(job.limits, store, job.note)
+    while True:
+        try:
+            return _cut_batch(job, store, watch)
+        except SourceTimedOutError as error:
+            watch.give_up("timed_out", str(error))
+
+
+def _cut_batch(job: CutJob, store: Store, watch: Watch) -> dict[str, Any]:
     cutters = [
-        Cutter(source, job.recipe) for source in sorted(job.sources, key=lambda source: source.id)
+        Cutter(source, job.recipe, watch.alive)
+        for source in sorted(job.sources, key=lambda source: source.id)
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spill.tar"
         with path.open("wb") as file:
-            samples = (sample for cutter in cutters for sample in cutter.samples())
-            members = write_tar(file, samples)
+            members = write_tar(file, _samples(cutters, watch))
         size = path.stat().st_size
         store.upload(job.tar, path)
     record = {
+        "attempt": job.attempt,
         "tar_bytes": size,
         "members": [[m.name, m.offset, m.size, m.crc32c] for m in members],
         "videos": [dataclasses.asdict(cutter.report) for cutter in cutters],
     }
     store.write(job.record, canonical_json(record))
     return record
+
+
+def _samples(cutters: list[Cutter], watch: Watch) -> Iterator[tuple[str, bytes]]:
+    for cutter in cutters:
+        if fate := watch.given_up.get(cutter.source.id):
+            cutter.report.reason, cutter.report.detail = fate
+            continue
+        with watch.on(cutter.source.id):
+            yield from cutter.samples()
+    watch.over()
+
+
+def unfinished(jobs: Sequence[CutJob], records: Mapping[int, dict[str, Any]]) -> list[CutJob]:
+    """What is left to cut: batches without a record, and those worth another attempt."""
+    left = []
+    for job in jobs:
+        record = records.get(job.number)
+        if record is None:
+            left.append(job)
+        elif record["attempt"] < ATTEMPTS and any(
+            video["reason"] in TRANSIENT for video in record["videos"]
+        ):
+            left.append(dataclasses.replace(job, attempt=record["attempt"] + 1))
+    return left
 
 
 def finished_cuts(jobs: Sequence[CutJob], store: Store) -> dict[int, dict[str, Any]]:

@@ -55,6 +55,17 @@ class Progress:
                 self.counts[f"video {video['reason']}"] += 1
         self._advance(len(videos))
 
+    def again(self, videos: list[dict[str, Any]]) -> None:
+        """A batch that was counted is cut once more."""
+        for video in videos:
+            self.seconds -= video["seconds"]
+            self.counts["kept"] -= video["clips"]
+            self.counts.subtract(reason for _, reason, _ in video["rejected"])
+            if video["reason"]:
+                self.counts[f"video {video['reason']}"] -= 1
+        self.counts = +self.counts
+        self.done -= len(videos)
+
     def packed(self, shard: Shard) -> None:
         """A shard is written."""
         self.counts["clips"] += shard.samples

@@ -8,17 +8,21 @@ may also name `http(s)://` URLs.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
-import shutil
+import itertools
+import random
 import tempfile
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
-from shards.storage import is_remote, join, open_store
+from shards.storage import Store, is_remote, join, open_store
 
 _CONTAINERS = (
     "3gp avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv"  # what people film in
@@ -27,7 +31,9 @@ VIDEO_SUFFIXES = frozenset(f".{name}" for name in _CONTAINERS.split())
 LIST_SUFFIXES = frozenset((".txt", ".list", ".lst"))
 IN_MEMORY_BYTES = 256 << 20
 """Up to here a video is read whole, in one go; a larger one is read from a local file."""
-HTTP_TIMEOUT_S = 60
+PART_BYTES = 16 << 20
+HTTP_TIMEOUT_S = 60.0
+HTTP_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,35 +81,83 @@ def find_sources(location: str) -> list[Source]:
 
 
 @contextmanager
-def open_source(source: Source) -> Iterator[tuple[BinaryIO | str, str]]:
-    """(what to decode, sha256 of the content in hex). Raises OSError when it cannot be read."""
-    with tempfile.TemporaryFile() as spool:
-        if source.location.startswith(("http://", "https://")):
-            with urllib.request.urlopen(source.location, timeout=HTTP_TIMEOUT_S) as response:
-                shutil.copyfileobj(response, spool)
-        elif (source.bytes or 0) <= IN_MEMORY_BYTES:
-            data = open_store(_folder(source.location)).read(_base(source.location))
-            yield io.BytesIO(data), hashlib.sha256(data).hexdigest()
-            return
-        elif is_remote(source.location):
-            _spool(source, spool)
-        else:
-            with Path(source.location).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            yield source.location, digest
-            return
-        spool.seek(0)
-        digest = hashlib.file_digest(spool, "sha256").hexdigest()
-        spool.seek(0)
-        yield spool, digest
+def open_source(
+    source: Source, moved: Callable[[], None] = lambda: None
+) -> Iterator[tuple[BinaryIO | str, str]]:
+    """(what to decode, sha256 of the content in hex); `moved` is called after each part of it.
+
+    Raises FileNotFoundError, and OSError when it cannot be read: what comes over a network has then
+    been asked for several times.
+    """
+    if "://" in source.location:
+        with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as spool:
+            digest = _fetched(source, spool, moved)
+            spool.seek(0)
+            yield cast(BinaryIO, spool), digest
+    elif (source.bytes or 0) <= IN_MEMORY_BYTES:
+        data = Path(source.location).read_bytes()
+        yield io.BytesIO(data), hashlib.sha256(data).hexdigest()
+    else:
+        parts = _parts_of_file(source.location)
+        yield source.location, _copied(parts, None, moved)
 
 
-def _spool(source: Source, spool: IO[bytes]) -> None:
-    store, name = open_store(_folder(source.location)), _base(source.location)
-    while part := store.read_range(name, spool.tell(), 16 << 20):
-        spool.write(part)
-        if spool.tell() >= (source.bytes or 0):
+def _fetched(source: Source, spool: IO[bytes], moved: Callable[[], None]) -> str:
+    """Copies a remote source to `spool`; returns its sha256."""
+    if not source.location.startswith(("http://", "https://")):
+        store, name = open_store(_folder(source.location)), _base(source.location)
+        return _copied(_parts_of_object(store, name), spool, moved)  # the store tries again itself
+    for attempt in itertools.count(1):
+        spool.seek(0)
+        spool.truncate()
+        try:
+            return _copied(_parts_of_url(source.location), spool, moved)
+        except urllib.error.HTTPError as error:
+            if error.code in (404, 410):
+                raise FileNotFoundError(f"{source.location}: HTTP {error.code}") from None
+            if attempt == HTTP_ATTEMPTS or error.code not in (408, 429, 500, 502, 503, 504):
+                raise
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == HTTP_ATTEMPTS:
+                raise OSError(f"{source.location}: {error or type(error).__name__}") from None
+        time.sleep(random.uniform(0, 2**attempt / 4))
+    raise AssertionError("unreachable")
+
+
+def _copied(parts: Iterator[bytes], to: IO[bytes] | None, moved: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+        if to is not None:
+            to.write(part)
+        moved()
+    return digest.hexdigest()
+
+
+def _parts_of_file(path: str) -> Iterator[bytes]:
+    with Path(path).open("rb") as file:
+        while part := file.read(PART_BYTES):
+            yield part
+
+
+def _parts_of_object(store: Store, name: str) -> Iterator[bytes]:
+    offset = 0
+    while part := store.read_range(name, offset, PART_BYTES):
+        yield part
+        offset += len(part)
+        if len(part) < PART_BYTES:
             return
+
+
+def _parts_of_url(url: str) -> Iterator[bytes]:
+    with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S) as response:
+        promised = response.headers.get("Content-Length")
+        seen = 0
+        while part := response.read1(PART_BYTES):
+            seen += len(part)
+            yield part
+    if promised is not None and seen < int(promised):
+        raise OSError(f"ended after {seen} of {promised} bytes")
 
 
 def _in_folder(location: str) -> dict[str, Source]:

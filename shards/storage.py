@@ -8,11 +8,13 @@ succeeds for exactly one of many concurrent writers.
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 class Store(Protocol):
@@ -88,11 +90,10 @@ class LocalStore:
             return os.pread(file.fileno(), size, offset)
 
     def write(self, name: str, data: bytes) -> None:
-        temporary = self._temporary(name, data)
-        temporary.replace(self.root / name)
+        self._temporary(name, io.BytesIO(data)).replace(self.root / name)
 
     def write_new(self, name: str, data: bytes) -> bool:
-        temporary = self._temporary(name, data)
+        temporary = self._temporary(name, io.BytesIO(data))
         try:
             os.link(temporary, self.root / name)
         except FileExistsError:
@@ -108,7 +109,8 @@ class LocalStore:
             path.chmod(0o644)
             path.replace(target)
         else:
-            self.write(name, path.read_bytes())
+            with path.open("rb") as file:
+                self._temporary(name, file).replace(target)
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         base = self.root / prefix.rpartition("/")[0]
@@ -124,13 +126,13 @@ class LocalStore:
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
 
-    def _temporary(self, name: str, data: bytes) -> Path:
+    def _temporary(self, name: str, data: BinaryIO) -> Path:
         folder = (self.root / name).parent
         folder.mkdir(parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(prefix=".tmp-", dir=folder)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                shutil.copyfileobj(data, file, 1 << 20)
                 file.flush()
                 os.fsync(file.fileno())
                 os.fchmod(file.fileno(), 0o644)

@@ -133,7 +133,7 @@ class Video:
         self.damage: str | None = None
         self.decoded = 0
         try:
-            self._container = av.open(file)
+            self._container = av.open(file, "r")
         except (av.FFmpegError, ValueError) as error:
             raise VideoRejectedError("not_video", _said(error)) from None
         if not self._container.streams.video:
