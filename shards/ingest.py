@@ -144,7 +144,7 @@ def _both_phases(
     with progress("cut") as bar:
         bar.start(sum(len(job.sources) for job in jobs))
         for record in records.values():
-            bar.cut(record["videos"])
+            bar.found(record["videos"], record["attempt"])
         while todo := unfinished(jobs, records):
             for job, record in run(cut_batch, todo):
                 if job.number in records:
@@ -268,11 +268,17 @@ def ingest_command(src: str, dst: str, recipe: Recipe, **options: Any) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+def main(
+    arguments: list[str] | None = None,
+    *,
+    prog: str = "python -m shards.ingest",
+    description: str | None = __doc__,
+    run: Callable[..., int] = ingest_command,
+) -> int:
+    """The command; returns its exit status. `run` is called like `ingest_command`."""
     parser = argparse.ArgumentParser(
-        prog="python -m shards.ingest",
-        description=__doc__,
+        prog=prog,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SRC", help="folder of videos, or list of paths or URLs")
@@ -306,7 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return ingest_command(
+    return run(
         given.source,
         given.destination,
         recipe,
