@@ -1,0 +1,199 @@
+"""Reader speed beside the peers', on the same clips, in one run: `python bench/reader.py`.
+
+Every loader runs alone in one process and decodes with the same decoder; ours uses one thread here.
+"cold" drops the files from the page cache first. Peers live in environments of their own below
+var/bench-venvs, made on the first run; one that cannot be installed is named and left out.
+Options: --clips N, --seconds S per measurement, --rounds R (the median is kept), --no-install.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from sklearn.datasets import load_sample_images
+
+from shards.manifest import MANIFEST, ClipFormat, Manifest, Shard
+from shards.tarfmt import format_index, write_tar
+
+HERE = Path(__file__).parent
+VAR = HERE.parent / "var"
+RESULT = HERE / "results" / "reader.json"
+PEERS = {
+    "webdataset": ("webdataset==1.0.2",),
+    "streaming": ("mosaicml-streaming==0.13.0",),
+    "litdata": ("litdata==0.2.76", "torch==2.13.0"),
+}
+SHARDS = 8
+
+
+def make_clip(pictures: list[NDArray[np.uint8]], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A window that drifts over a photograph, with a little sensor noise: (32, 64, 64, 3)."""
+    picture = pictures[rng.integers(len(pictures))]
+    y, x = (int(rng.integers(16, side - 80)) for side in picture.shape[:2])
+    dy, dx = rng.uniform(-0.5, 0.5, 2)
+    frames = [
+        picture[y + round(t * dy) :, x + round(t * dx) :][:64, :64].astype(np.int16)
+        for t in range(32)
+    ]
+    noisy = np.stack(frames) + rng.integers(-3, 4, (32, 64, 64, 3))
+    return noisy.clip(0, 255).astype(np.uint8)
+
+
+def make(root: Path, encoding: str, clips: int) -> None:
+    """The bench's dataset: photographs of scikit-learn, seeded."""
+    if (root / MANIFEST).exists():
+        return
+    rng = np.random.default_rng(0)
+    pictures = [cv2.resize(image, (480, 320)) for image in load_sample_images().images]
+    (root / "shards").mkdir(parents=True, exist_ok=True)
+    shards = []
+    for number in range(SHARDS):
+        members = []
+        for n in range(clips // SHARDS):
+            clip = make_clip(pictures, rng)
+            strip = clip.reshape(32 * 64, 64, 3)
+            data = simplejpeg.encode_jpeg(strip, 95) if encoding == "jpg" else clip.tobytes()
+            members.append((f"{number:02d}{n:04d}.{encoding}", bytes(data)))
+        tar = io.BytesIO()
+        index = format_index(write_tar(tar, members))
+        shard = Shard(
+            name=f"{number:06d}",
+            samples=len(members),
+            bytes=len(tar.getvalue()),
+            sha256=hashlib.sha256(tar.getvalue()).hexdigest(),
+            index_bytes=len(index),
+            index_sha256=hashlib.sha256(index).hexdigest(),
+        )
+        (root / shard.tar).write_bytes(tar.getvalue())
+        (root / shard.index).write_bytes(index)
+        shards.append(shard)
+    clip_format = ClipFormat(frames=32, height=64, width=64, channels=3, fps=25, encoding=encoding)
+    manifest = Manifest(clip=clip_format, shards=tuple(shards), recipe={}, counts={})
+    (root / MANIFEST).write_bytes(manifest.to_json())
+
+
+def forget(folder: Path) -> None:
+    """Drops the files' clean pages from the page cache."""
+    for path in folder.parent.glob(f"{folder.name}*/**/*"):
+        if path.is_file():
+            file = os.open(path, os.O_RDONLY)
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
+
+
+def python_of(peer: str, *, install: bool) -> str | None:
+    """The peer's interpreter, its environment made when needed; None when that fails."""
+    folder = VAR / "bench-venvs" / peer
+    python = folder / "bin" / "python"
+    alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ready = [str(python), "-c", f"import {peer}, simplejpeg"]
+    if python.exists() and not subprocess.run(ready, capture_output=True, env=alone).returncode:
+        return str(python)
+    if not install:
+        return None
+    venv.create(folder, with_pip=True, clear=True, symlinks=True)
+    pip = [str(python), "-m", "pip", "install", "-q", *PEERS[peer], "simplejpeg"]
+    for command in (pip, ready):
+        if subprocess.run(command, capture_output=True, env=alone, check=False).returncode:
+            return None
+    return str(python)
+
+
+def run(command: list[str]) -> dict[str, float] | str:
+    """The figures that the command prints last, or the last line of what went wrong."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=300, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "did not end within 300 s"
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["?"])[-1]
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if "cpu_s_per_clip" in figures:
+        figures["cpu_ms_per_clip"] = figures["cpu_s_per_clip"] * 1e3
+        figures["first_s"] = figures["first_batch_s"]
+    return {key: figures[key] for key in ("clips_per_s", "cpu_ms_per_clip", "first_s")}
+
+
+def commands(folder: Path, encoding: str, given: argparse.Namespace) -> dict[str, list[str] | None]:
+    """What to run for each loader; None for one that could not be installed."""
+    peer = [str(HERE / "peers" / "read.py")]
+    rest = [str(folder), encoding, str(given.seconds)]
+    ours = [sys.executable, "-m", "shards.bench", str(folder), "--json", "--threads", "1"]
+    found: dict[str, list[str] | None] = {
+        "bare decoder": [sys.executable, *peer, "bare", *rest],
+        "ours": [*ours, "--seconds", str(given.seconds)],
+    }
+    for name in PEERS:
+        python = python_of(name, install=given.install)
+        found[name] = [python, *peer, name, *rest] if python else None
+    return found
+
+
+def median(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """Of each figure."""
+    return {key: statistics.median(figures[key] for figures in rounds) for key in rounds[0]}
+
+
+def main() -> None:
+    """Measures, prints a table, writes it to bench/results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=1600)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-install", dest="install", action="store_false")
+    given = parser.parse_args()
+    # Wall-clock figures mean little on a machine that does other work; say whether it did.
+    table: dict[str, Any] = {"load_average_at_start": os.getloadavg()[0], "cpus": os.cpu_count()}
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs before the start")
+    print(f"{'':>6}{'':>6}  {'loader':<14}{'clips/s':>9}{'CPU ms/clip':>13}{'first clip s':>14}")
+    for encoding in ("jpg", "u8"):
+        folder = VAR / "bench" / f"reader-{given.clips}" / encoding
+        make(folder, encoding, given.clips)
+        found = commands(folder, encoding, given)
+        for state in ("cold", "warm"):
+            rounds: dict[str, list[Any]] = {name: [] for name in found}
+            for _ in range(given.rounds):  # in turn, so that a busy minute hits all alike
+                for name, command in found.items():
+                    if state == "cold":
+                        forget(folder)
+                    rounds[name].append(run(command) if command else "could not be installed")
+            for name, results in rounds.items():
+                wrong = next((result for result in results if isinstance(result, str)), None)
+                table[f"{encoding} {state} {name}"] = wrong or median(results)
+                show(encoding, state, name, wrong or median(results))
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def show(encoding: str, state: str, name: str, result: dict[str, float] | str) -> None:
+    """A line of the table."""
+    if isinstance(result, str):
+        print(f"{encoding:>6}{state:>6}  {name:<14}{result[:80]}", flush=True)
+        return
+    print(
+        f"{encoding:>6}{state:>6}  {name:<14}{result['clips_per_s']:>9,.0f}"
+        f"{result['cpu_ms_per_clip']:>13.3f}{result['first_s']:>14.3f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
