@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -27,6 +28,7 @@ from shards.stabilize import (
     registration_px,
     stabilize,
 )
+from shards.strips import Archive, clips_of, read_strip
 from shards.video import Frame, Image, Video, VideoRejectedError
 from shards.watch import SourceTimedOutError
 
@@ -95,9 +97,13 @@ class Cutter:
             report.reason = "no_clip_kept"
 
     def _read(self) -> Iterator[tuple[str, bytes]]:
-        report, recipe = self.report, self.recipe
         if self.source.bytes == 0:
             raise VideoRejectedError("empty", "zero bytes")
+        reads = {"video": self._video, "strip": self._strip, "archive": self._archive}
+        yield from reads[self.recipe.reads]()
+
+    def _video(self) -> Iterator[tuple[str, bytes]]:
+        report, recipe = self.report, self.recipe
         with open_source(self.source, self._moved) as (file, etag):
             report.etag = etag
             with Video(
@@ -115,6 +121,40 @@ class Cutter:
         if report.frames < recipe.frames:
             length = f"{report.frames} frames at {recipe.fps} fps, a clip takes {recipe.frames}"
             raise VideoRejectedError("too_short", length)
+
+    def _strip(self) -> Iterator[tuple[str, bytes]]:
+        with open_source(self.source, self._moved) as (file, etag):
+            self.report.etag = etag
+            data = Path(file).read_bytes() if isinstance(file, str) else file.read()
+        yield from self._strip_clips(data, {"source": self.source.name, "etag": etag})
+
+    def _archive(self) -> Iterator[tuple[str, bytes]]:
+        """A key's number is its entry's place in the archive: no entry has more than one clip."""
+        archive, report = Archive(self.source, self._moved), self.report
+        for number, (path, data) in enumerate(archive.entries()):
+            try:
+                note = {"source": self.source.name, "entry": path}
+                yield from self._strip_clips(data, note, number)
+            except VideoRejectedError as error:
+                report.rejected.append((number, error.reason, f"{path}: {error}"))
+        report.etag = archive.etag
+        report.rejected += [(-1, "missing", path) for path in archive.missing]
+
+    def _strip_clips(
+        self, data: bytes, note: dict[str, Any], entry: int | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        report, recipe = self.report, self.recipe
+        before = time.process_time()
+        strip = read_strip(data)
+        self._spent("decode", before)
+        report.frames += len(strip)
+        report.seconds = round(report.frames / recipe.fps, 3)
+        for start, clip in clips_of(strip, recipe):
+            here = {"start_frame": start, "start_s": round(start / recipe.fps, 3)}
+            labels = {"labels": self.source.labels, "frames": min(len(strip), recipe.frames)}
+            yield from self._members(start if entry is None else entry, clip, note | here | labels)
+            if entry is not None:
+                return
 
     def _clips(self, video: Video) -> Iterator[tuple[str, bytes]]:
         clip: list[Frame] = []
@@ -152,15 +192,19 @@ class Cutter:
             return
         finally:
             self._spent("stabilize", before)
+        yield from self._members(start, steady.clip, self._provenance(clip[0], steady))
+
+    def _members(self, number: int, clip: Image, note: dict[str, Any]) -> list[tuple[str, bytes]]:
+        """A kept clip's."""
         before = time.process_time()
-        key = f"{self.source.id}_{start:08d}"
+        key = f"{self.source.id}_{number:08d}"
         members = [
-            (f"{key}.{recipe.encoding}", encode_clip(steady.clip, recipe)),
-            (f"{key}.json", canonical_json(self._provenance(clip[0], steady))),
+            (f"{key}.{self.recipe.encoding}", encode_clip(clip, self.recipe)),
+            (f"{key}.json", canonical_json(note)),
         ]
         self._spent("encode", before)
-        report.clips += 1
-        yield from sorted(members)
+        self.report.clips += 1
+        return sorted(members)
 
     def _provenance(self, first: Frame, steady: Stabilized) -> dict[str, Any]:
         return {

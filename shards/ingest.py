@@ -83,7 +83,7 @@ def ingest(
     that is taken, NothingKeptError.
     """
     src, dst = (where if "://" in where else str(Path(where).absolute()) for where in (src, dst))
-    plan = Plan(recipe=recipe, sources=tuple(find_sources(src)))
+    plan = Plan(recipe=recipe, sources=tuple(find_sources(src, recipe.reads)))
     store = open_store(dst)
     if fresh:
         _clear(store)

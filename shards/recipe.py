@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 Backend = Literal["sift", "sift320", "lk"]
 Encoding = Literal["jpg", "u8"]
+Reads = Literal["video", "strip", "archive"]
 
 ALGORITHM = 2
 """Raised whenever the same recipe would give other bytes: finished datasets keep their number."""
@@ -22,14 +23,19 @@ ALGORITHM = 2
 class Recipe:
     """How sources become shards.
 
+    reads: what a source is: see `shards.video` and `shards.strips`.
     frames, size_px, fps: a clip is `frames` pictures of size_px x size_px at `fps`.
-    stabilizer: see `shards.stabilize`. encoding: the clip member's extension.
+    least_frames: of a strip; shorter than a clip, its last frame is repeated.
+    stabilizer: see `shards.stabilize`; strips are taken as they are. encoding: the clip member's
+    extension.
     batch_sources: most sources cut by one task; group_batches: batches whose clips are mixed before
     they are dealt into shards of about `shard_bytes`.
     """
 
     name: str
+    reads: Reads = "video"
     frames: int = 32
+    least_frames: int = 32
     size_px: int = 64
     fps: int = 25
     stabilizer: Backend = "sift320"
@@ -40,7 +46,7 @@ class Recipe:
     shard_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
-        for field, valid in (("stabilizer", Backend), ("encoding", Encoding)):
+        for field, valid in (("stabilizer", Backend), ("encoding", Encoding), ("reads", Reads)):
             value = getattr(self, field)
             if value not in get_args(valid):
                 raise ValueError(f"{field}={value!r}: choose one of {', '.join(get_args(valid))}")
@@ -64,6 +70,8 @@ class Recipe:
 
 RECIPES = {
     "flickr": Recipe(name="flickr"),
+    "strips": Recipe(name="strips", reads="strip", batch_sources=256),
+    "tinyvideo": Recipe(name="tinyvideo", reads="archive", least_frames=16),
 }
 
 

@@ -1,4 +1,4 @@
-"""Which videos an ingest reads: those below a folder, or those a list file names.
+"""Which sources an ingest reads: those below a folder, or those a list file names.
 
 A source's identity is its path relative to the folder (or its line in the list), so a dataset does
 not depend on where its videos happen to lie. Folders and lists may be local or on `s3://`; a list
@@ -22,12 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
+from shards.recipe import Reads
 from shards.storage import Store, is_remote, join, open_store
 
 _CONTAINERS = (
     "3gp avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv"  # what people film in
 )
-VIDEO_SUFFIXES = frozenset(f".{name}" for name in _CONTAINERS.split())
+SUFFIXES: dict[Reads, tuple[str, ...]] = {
+    "video": tuple(f".{name}" for name in _CONTAINERS.split()),
+    "strip": (".jpg", ".jpeg", ".png"),
+    "archive": (".tar", ".tar.bz2", ".tar.gz", ".tar.xz"),
+}
 LIST_SUFFIXES = frozenset((".txt", ".list", ".lst"))
 IN_MEMORY_BYTES = 256 << 20
 """Up to here a video is read whole, in one go; a larger one is read from a local file."""
@@ -38,7 +43,10 @@ HTTP_ATTEMPTS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One video. name: its identity. location: where to read it. bytes: None when not known."""
+    """One video, strip or archive.
+
+    name: its identity. location: where to read it. bytes: None when not known.
+    """
 
     name: str
     location: str
@@ -56,28 +64,53 @@ class Source:
         return [folder.rpartition("/")[2]] if folder else []
 
 
-def find_sources(location: str) -> list[Source]:
-    """The videos of a folder or a list file, sorted by name.
+def find_sources(location: str, reads: Reads = "video") -> list[Source]:
+    """The sources of a folder or a list file, sorted by name.
 
-    A folder is searched to any depth for names with a video's suffix, hidden ones left out. Raises
-    FileNotFoundError when nothing is there, and ValueError when there is not one video in it.
+    A folder is searched to any depth for names with the suffix of what is read, hidden ones left
+    out. Raises FileNotFoundError when nothing is there, and ValueError when there is none in it.
     """
     if not is_remote(location) and not Path(location).exists():
         raise FileNotFoundError(f"SRC {location}: no such folder or list file")
-    suffix = Path(location).suffix.lower()
-    is_file = suffix in LIST_SUFFIXES if is_remote(location) else Path(location).is_file()
-    if not is_file:
-        found = _in_folder(location)
-        asked = f"no file below it ends in one of {' '.join(sorted(VIDEO_SUFFIXES))}"
-    elif suffix in VIDEO_SUFFIXES:
-        name = Path(location).name
-        return [Source(name=name, location=location, bytes=Path(location).stat().st_size)]
+    suffixes = SUFFIXES[reads]
+    listed = Path(location).suffix.lower() in LIST_SUFFIXES
+    single = location.lower().endswith(suffixes)
+    if single and (is_remote(location) or Path(location).is_file()):
+        size = None if is_remote(location) else Path(location).stat().st_size
+        return [Source(name=_base(location), location=location, bytes=size)]
+    if not (listed if is_remote(location) else Path(location).is_file()):
+        found = _in_folder(location, suffixes)
+        asked = f"no file below it ends in one of {' '.join(sorted(suffixes))}"
     else:
         found = _in_list(location)
-        asked = "the list has no line that names a video"
+        asked = f"the list has no line that names {'an' if reads == 'archive' else 'a'} {reads}"
     if not found:
-        raise ValueError(f"SRC {location}: no videos ({asked})")
+        raise ValueError(f"SRC {location}: no {reads}s ({asked})")
     return sorted(found.values(), key=lambda source: source.name)
+
+
+def parts_of(source: Source, moved: Callable[[], None] = lambda: None) -> Iterator[bytes]:
+    """The content, once, front to back; `moved` is called after each part. Raises OSError."""
+    if source.location.startswith(("http://", "https://")):
+        parts = _parts_of_url(source.location)
+    elif "://" in source.location:
+        store, name = open_store(_folder(source.location)), _base(source.location)
+        parts = _parts_of_object(store, name)
+    else:
+        parts = _parts_of_file(source.location)
+    for part in parts:
+        moved()
+        yield part
+
+
+def read_beside(source: Source, name: str) -> bytes | None:
+    """The content of the file `name` in the source's folder; None where there is none."""
+    if source.location.startswith(("http://", "https://")):
+        return None
+    try:
+        return open_store(_folder(source.location)).read(name)
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
@@ -98,20 +131,18 @@ def open_source(
         data = Path(source.location).read_bytes()
         yield io.BytesIO(data), hashlib.sha256(data).hexdigest()
     else:
-        parts = _parts_of_file(source.location)
-        yield source.location, _copied(parts, None, moved)
+        yield source.location, _copied(parts_of(source, moved), None)
 
 
 def _fetched(source: Source, spool: IO[bytes], moved: Callable[[], None]) -> str:
     """Copies a remote source to `spool`; returns its sha256."""
     if not source.location.startswith(("http://", "https://")):
-        store, name = open_store(_folder(source.location)), _base(source.location)
-        return _copied(_parts_of_object(store, name), spool, moved)  # the store tries again itself
+        return _copied(parts_of(source, moved), spool)  # the store tries again itself
     for attempt in itertools.count(1):
         spool.seek(0)
         spool.truncate()
         try:
-            return _copied(_parts_of_url(source.location), spool, moved)
+            return _copied(parts_of(source, moved), spool)
         except urllib.error.HTTPError as error:
             if error.code in (404, 410):
                 raise FileNotFoundError(f"{source.location}: HTTP {error.code}") from None
@@ -124,13 +155,13 @@ def _fetched(source: Source, spool: IO[bytes], moved: Callable[[], None]) -> str
     raise AssertionError("unreachable")
 
 
-def _copied(parts: Iterator[bytes], to: IO[bytes] | None, moved: Callable[[], None]) -> str:
+def _copied(parts: Iterator[bytes], to: IO[bytes] | None) -> str:
+    """The sha256 in hex of `parts`, written to `to` in passing."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
         if to is not None:
             to.write(part)
-        moved()
     return digest.hexdigest()
 
 
@@ -160,11 +191,11 @@ def _parts_of_url(url: str) -> Iterator[bytes]:
         raise OSError(f"ended after {seen} of {promised} bytes")
 
 
-def _in_folder(location: str) -> dict[str, Source]:
+def _in_folder(location: str, suffixes: tuple[str, ...]) -> dict[str, Source]:
     found = {}
     for name, size in open_store(location).list():
         hidden = name.startswith(".") or "/." in name
-        if not hidden and Path(name).suffix.lower() in VIDEO_SUFFIXES:
+        if not hidden and name.lower().endswith(suffixes):
             found[name] = Source(name=name, location=join(location, name), bytes=size)
     return found
 
@@ -177,7 +208,7 @@ def _in_list(location: str) -> dict[str, Source]:
         lines = text.decode().splitlines()
     except UnicodeDecodeError:
         raise ValueError(
-            f"SRC {location}: neither a folder, a video, nor a UTF-8 list of one path per line"
+            f"SRC {location}: neither a folder, a source, nor a UTF-8 list of one path per line"
         ) from None
     found = {}
     for line in (line.strip() for line in lines):
