@@ -1,0 +1,183 @@
+"""What is wrong with this site or cluster, and what to do: `python -m orchestrator.doctor`.
+
+    python -m orchestrator.doctor                 the site, and the cluster of RAY_ADDRESS
+    python -m orchestrator.doctor vgan_golf       and what that run needs
+    python -m orchestrator.doctor --bandwidth     and the time of an all-reduce over the nodes
+
+Exit status: 0 nothing is wrong, 1 something is, 2 the call was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import Experiment
+from orchestrator.experiments import SCALES, resolve
+from orchestrator.preflight import DEADLINE_S, Check, Finding, run_checks, site_checks
+from orchestrator.site import Site
+
+ZOMBIE_S = 300.0
+HEARTBEAT_TAG = "orchestrator.heartbeat"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(prog="python -m orchestrator.doctor", description=__doc__)
+    out.formatter_class = argparse.RawDescriptionHelpFormatter
+    out.add_argument("name", nargs="?", help="an experiment, to check what it needs as well")
+    out.add_argument("overrides", nargs="*", metavar="path=value")
+    out.add_argument("--scale", help=f"a named bundle of overrides: {', '.join(SCALES)}")
+    out.add_argument("--bandwidth", action="store_true", help="time an all-reduce over the nodes")
+    out.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    given = parser().parse_intermixed_args(argv)
+    try:
+        experiment = resolve(given.name, given.scale, given.overrides) if given.name else None
+        if experiment is None and given.scale:
+            raise ValueError(f"--scale {given.scale}: name an experiment to scale")
+        if given.bandwidth and "RAY_ADDRESS" not in os.environ:
+            raise ValueError("--bandwidth: set RAY_ADDRESS to the cluster whose network to time")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    site = Site.from_environment()
+    found = run_checks(site_checks(site, experiment), deadline_s=DEADLINE_S)
+    facts: dict[str, Any] = {}
+    if found["mlflow"] is None:
+        found |= run_checks({"zombies": lambda: zombies(site.mlflow_uri)})
+    if "RAY_ADDRESS" in os.environ:
+        found |= _cluster(experiment, facts, bandwidth=given.bandwidth)
+    _show(found, facts, as_json=given.json)
+    return 1 if any(found.values()) else 0
+
+
+def _cluster(
+    experiment: Experiment | None, facts: dict[str, Any], *, bandwidth: bool
+) -> dict[str, Finding | None]:
+    address = os.environ["RAY_ADDRESS"]
+    unreachable = ray_reachable(address)
+    if unreachable is not None:
+        return {"cluster": unreachable}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    import ray
+
+    from orchestrator.nodes import all_reduce_gbit_s, cluster_checks
+
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR")
+    except (OSError, RuntimeError) as error:
+        return {"cluster": _unreachable(address, f"{type(error).__name__}: {error}")}
+    checks: dict[str, Check] = {"cluster": lambda: None}
+    checks |= cluster_checks(experiment, timeout_s=DEADLINE_S)
+    try:
+        found = run_checks(checks, deadline_s=2 * DEADLINE_S)
+        if bandwidth:
+            facts["all_reduce_gbit_s"] = all_reduce_gbit_s()
+    finally:
+        ray.shutdown()
+    return found
+
+
+def ray_reachable(address: str, *, timeout_s: float = 3.0) -> Finding | None:
+    """Whether something listens at `HOST:PORT`; other forms of address are left to Ray."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "://" in address:
+        return None
+    try:
+        with socket.create_connection((host, int(port)), timeout=timeout_s):
+            return None
+    except OSError as error:
+        return _unreachable(address, error.strerror or str(error))
+
+
+def _unreachable(address: str, evidence: str) -> Finding:
+    return Finding(
+        problem=f"the Ray cluster at {address} cannot be reached",
+        evidence=evidence,
+        remedy="Start it (python -m cluster.local up), correct RAY_ADDRESS, or unset it to have "
+        "each run start its own",
+    )
+
+
+def zombies(uri: str) -> Finding | None:
+    """Runs that MLflow calls RUNNING and nobody drives: no heartbeat for five minutes."""
+    from orchestrator import tracking
+
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return None
+    found = silent_runs(tracking.client(uri), older_than_s=ZOMBIE_S, now=time.time())
+    if not found:
+        return None
+    return Finding(
+        problem=f"MLflow says that {len(found)} run(s) are running which nobody drives",
+        evidence="; ".join(
+            f"{name}, silent for {silent_s / 60:.0f} min" for name, silent_s in found[:5]
+        ),
+        remedy="Start them again to go on, or set their status in MLflow to KILLED",
+        fatal=False,
+    )
+
+
+def silent_runs(mlflow: Any, *, older_than_s: float, now: float) -> list[tuple[str, float]]:
+    """(run name, seconds since its last heartbeat) of runs with status RUNNING, oldest first.
+
+    now: seconds since 1970. A run without a heartbeat counts from its start.
+    """
+    from orchestrator.tracking import RUN_TAG
+
+    ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    found: list[tuple[str, float]] = []
+    token = None
+    while ids:
+        page = mlflow.search_runs(
+            ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token
+        )
+        for run in page:
+            beat = run.data.tags.get(HEARTBEAT_TAG, run.info.start_time / 1000)
+            silent_s = now - float(beat)
+            if RUN_TAG in run.data.tags and silent_s > older_than_s:
+                found.append((run.data.tags[RUN_TAG], silent_s))
+        token = page.token
+        if not token:
+            break
+    return sorted(found, key=lambda each: -each[1])
+
+
+def _show(found: dict[str, Finding | None], facts: dict[str, Any], *, as_json: bool) -> None:
+    wrong = {name: finding for name, finding in found.items() if finding is not None}
+    if as_json:
+        checks = {
+            name: None if finding is None else dataclasses.asdict(finding)
+            for name, finding in found.items()
+        }
+        print(json.dumps({"wrong": len(wrong), "checks": checks, "facts": facts}))
+        return
+    for name, finding in found.items():
+        if finding is None:
+            print(f"ok     {name}")
+            continue
+        print(f"WRONG  {name}: {finding.problem}")
+        print(f"         evidence  {finding.evidence}")
+        print(f"         remedy    {finding.remedy}")
+    for name, value in facts.items():
+        print(f"       {name} {'n/a: one node' if value is None else f'{value:.2f}'}")
+    print(
+        f"{len(wrong)} of {len(found)} checks found something wrong" if wrong else "nothing wrong"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

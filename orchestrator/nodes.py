@@ -1,0 +1,377 @@
+"""The nodes of a Ray cluster compared with each other, and the network between them.
+
+Facts are gathered by an actor on every node but this one; the checks are functions of the facts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import Experiment
+from orchestrator.preflight import Check, Finding
+
+MOST_SKEW_S = 2.0
+LEAST_SHM = 256 << 20
+FULL = 0.95  # Ray stops storing objects on a disk fuller than this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What one node says of itself.
+
+    versions: of Python, Ray, torch and our code (a hash of its text). disk_used: share of the disk
+    of Ray's files. shm_bytes: size of /dev/shm. gpus: that the driver sees; advertised_gpus: that
+    Ray schedules. clock_ahead_s: against this machine's clock, uncertain by `clock_within_s`.
+    error: why nothing could be asked; the rest is empty then.
+    """
+
+    name: str
+    versions: dict[str, str]
+    disk_used: float = 0.0
+    shm_bytes: int = 0
+    gpus: int = 0
+    advertised_gpus: int = 0
+    clock_ahead_s: float = 0.0
+    clock_within_s: float = 0.0
+    error: str = ""
+
+
+def cluster_checks(experiment: Experiment | None, *, timeout_s: float) -> dict[str, Check]:
+    """The checks of the connected cluster. All but the first share one round of questions."""
+    ask = _once(lambda: gather(timeout_s=timeout_s))
+
+    def check(of: Callable[[list[Node]], Finding | None]) -> Check:
+        return lambda: of(ask())
+
+    checks = {
+        "state API": state_api_answers,
+        "nodes": check(all_answer),
+        "versions": check(versions_equal),
+        "clocks": check(clocks_agree),
+        "node disks": check(disks_have_room),
+        "shared memory": check(shared_memory_fits),
+    }
+    if experiment is not None and experiment.resources.use_gpu:
+        least = experiment.resources.num_workers.minimum
+        checks["GPUs"] = check(lambda nodes: gpus_visible(nodes, least=least))
+    return checks
+
+
+def _once(compute: Callable[[], list[Node]]) -> Callable[[], list[Node]]:
+    lock, kept = threading.Lock(), list[list[Node]]()
+
+    def get() -> list[Node]:
+        with lock:
+            if not kept:
+                kept.append(compute())
+            return kept[0]
+
+    return get
+
+
+def describe(name: str) -> Node:
+    """This machine."""
+    shm = Path("/dev/shm")
+    disk = shutil.disk_usage(os.environ.get("RAY_TMPDIR") or "/tmp")
+    return Node(
+        name=name,
+        versions={
+            "python": platform.python_version(),
+            "ray": importlib.metadata.version("ray"),
+            # Without the build: a head without GPU may well run the CPU one.
+            "torch": importlib.metadata.version("torch").partition("+")[0],
+            "code": _code(),
+        },
+        disk_used=disk.used / disk.total,
+        shm_bytes=shutil.disk_usage(shm).total if shm.is_dir() else 0,
+        gpus=_gpus(),
+    )
+
+
+def _code() -> str:
+    """A hash of the text of our packages, as they are installed here."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent.parent
+    for package in ("models", "orchestrator", "shards"):
+        for path in sorted((root / package).glob("*.py")):
+            digest.update(f"{package}/{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _gpus() -> int:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except Exception:  # no driver, no GPU: then there are none, which is what is asked
+        return 0
+
+
+class _Probe:
+    """Runs on the node that is asked."""
+
+    def describe(self, name: str) -> Node:
+        return describe(name)
+
+    def clock(self) -> float:
+        return time.time()
+
+    def free_port(self) -> int:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return int(probe.getsockname()[1])
+
+    def all_reduce(self, address: str, rank: int, size: int, mib: int, rounds: int) -> float:
+        """Seconds of one sum of `mib` MiB over all probes by gloo, the median of some."""
+        import statistics
+        from datetime import timedelta
+
+        import torch
+        import torch.distributed as dist
+
+        dist.init_process_group(
+            "gloo",
+            init_method=f"tcp://{address}",
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=30),
+        )
+        try:
+            tensor = torch.ones(mib << 18)
+            times = []
+            for _ in range(1 + rounds):  # the first one connects
+                started = time.perf_counter()
+                dist.all_reduce(tensor)
+                times.append(time.perf_counter() - started)
+            return statistics.median(times[1:])
+        finally:
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _probes(nodes: list[dict[str, Any]]) -> Iterator[list[Any]]:
+    """A probe on each of Ray's nodes; they take no CPU, so a full cluster can be asked."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    probe = ray.remote(num_cpus=0)(_Probe)
+    actors = [
+        probe.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in nodes
+    ]
+    try:
+        yield actors
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _alive() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def gather(*, timeout_s: float) -> list[Node]:
+    """The facts of every live node of the connected cluster, this one first and asked directly."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    alive = sorted(_alive(), key=lambda node: node["NodeID"] != here)
+    others = [node for node in alive if node["NodeID"] != here]
+    found = [describe(_name(alive[0]))] if alive and alive[0]["NodeID"] == here else []
+    with _probes(others) as actors:
+        pending = [a.describe.remote(_name(node)) for a, node in zip(actors, others, strict=True)]
+        # One deadline for all; those that answer are done first.
+        ray.wait(pending, num_returns=len(pending), timeout=timeout_s) if pending else None
+        for node, actor, answer in zip(others, actors, pending, strict=True):
+            try:
+                found.append(_with_clock(ray.get(answer, timeout=0.1), actor))
+            except (ray.exceptions.RayError, TimeoutError) as error:
+                reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no answer"
+                found.append(Node(name=_name(node), versions={}, error=reason[:300]))
+    gpus = {_name(node): int(node["Resources"].get("GPU", 0)) for node in alive}
+    return [replace(node, advertised_gpus=gpus[node.name]) for node in found]
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"
+
+
+def _with_clock(node: Node, actor: Any) -> Node:
+    """Of five questions the quickest bounds the offset best: by half its round trip."""
+    import ray
+
+    best = (float("inf"), 0.0)
+    for _ in range(5):
+        before = time.time()
+        there = ray.get(actor.clock.remote(), timeout=5)
+        after = time.time()
+        best = min(best, ((after - before) / 2, there - (before + after) / 2))
+    return replace(node, clock_ahead_s=best[1], clock_within_s=best[0])
+
+
+def all_reduce_gbit_s(*, mib: int = 16, rounds: int = 3, timeout_s: float = 60.0) -> float | None:
+    """Gbit/s that each node sends while all sum `mib` MiB by gloo (bus bandwidth, as NCCL's tests
+    count it: 2 (n - 1) / n of the bytes). None for a single node."""
+    import ray
+
+    alive = _alive()
+    if len(alive) < 2:
+        return None
+    with _probes(alive) as actors:
+        port = ray.get(actors[0].free_port.remote(), timeout=timeout_s)
+        address = f"{alive[0]['NodeManagerAddress']}:{port}"
+        size = len(actors)
+        seconds = ray.get(
+            [a.all_reduce.remote(address, r, size, mib, rounds) for r, a in enumerate(actors)],
+            timeout=timeout_s,
+        )
+    return float(2 * (size - 1) / size * (mib << 23) / max(seconds) / 1e9)
+
+
+def state_api_answers() -> Finding | None:
+    """Whether the dashboard tells of this cluster: Ray Train asks it to clean up after the dead."""
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_get
+    from ray.util.state import list_nodes
+
+    remedy = (
+        "Start the head with --include-dashboard=true and `ray[default]`; without the State API "
+        "what a killed run held is never freed, and a sweep waits for it for ever"
+    )
+    here = ray.get_runtime_context().get_node_id()
+    try:
+        # Asked first because Ray's own question for a dashboard is repeated for most of a minute.
+        if _internal_kv_get(b"dashboard", namespace=b"dashboard") is None:
+            return _no_state_api("the head runs no dashboard", remedy)
+        ids = [
+            n.node_id for n in list_nodes(limit=10_000, timeout=5, raise_on_missing_output=False)
+        ]
+    except Exception as error:  # it raises whatever its HTTP client raises
+        return _no_state_api(f"{type(error).__name__}: {str(error)[:200]}", remedy)
+    if here in ids:
+        return None
+    return _no_state_api(
+        f"what answers is another cluster: it does not know node {here[:8]}",
+        "Set RAY_ADDRESS to this cluster; without it Ray takes the one started last on this "
+        "machine, from ray_current_cluster below its temporary folder",
+    )
+
+
+def _no_state_api(evidence: str, remedy: str) -> Finding:
+    return Finding(
+        problem="Ray's State API does not answer for this cluster",
+        evidence=evidence,
+        remedy=remedy,
+        fatal=False,
+    )
+
+
+def all_answer(nodes: list[Node]) -> Finding | None:
+    """Whether every node runs our code."""
+    silent = [node for node in nodes if node.error]
+    if not silent:
+        return None
+    return Finding(
+        problem=f"{len(silent)} of {len(nodes)} nodes cannot run this project",
+        evidence="; ".join(f"{node.name}: {node.error}" for node in silent[:3]),
+        remedy="Install the same environment or image on all of them, or take them out",
+    )
+
+
+def versions_equal(nodes: list[Node]) -> Finding | None:
+    """Whether Python, Ray, torch and our code are the same everywhere."""
+    answered = [node for node in nodes if not node.error]
+    different = []
+    for what in answered[0].versions if answered else ():
+        by_version: dict[str, list[str]] = {}
+        for node in answered:
+            by_version.setdefault(node.versions[what], []).append(node.name)
+        if len(by_version) > 1:
+            listed = ", ".join(f"{v} on {', '.join(n[:3])}" for v, n in by_version.items())
+            different.append(f"{what}: {listed}")
+    if not different:
+        return None
+    return Finding(
+        problem="nodes run different versions",
+        evidence="; ".join(different),
+        remedy="Install the same environment or image on all nodes",
+    )
+
+
+def clocks_agree(nodes: list[Node], *, most_s: float = MOST_SKEW_S) -> Finding | None:
+    """Whether every clock is surely within `most_s` of this machine's."""
+    wrong = [n for n in nodes if abs(n.clock_ahead_s) - n.clock_within_s > most_s]
+    if not wrong:
+        return None
+    return Finding(
+        problem="clocks differ",
+        evidence="; ".join(f"{n.name} is {n.clock_ahead_s:+.1f} s off" for n in wrong[:3]),
+        remedy="Run chrony or ntpd on the nodes: metrics' times mislead, and S3 refuses requests "
+        "that are 15 minutes off",
+        fatal=False,
+    )
+
+
+def disks_have_room(nodes: list[Node]) -> Finding | None:
+    """Whether Ray may still write to every node's disk."""
+    full = [node for node in nodes if node.disk_used > FULL]
+    if not full:
+        return None
+    return Finding(
+        problem="disks are too full for Ray",
+        evidence="; ".join(f"{n.name}: {n.disk_used:.1%} used" for n in full[:3]),
+        remedy=f"Free some: Ray stops storing objects beyond {FULL:.0%} of RAY_TMPDIR's disk",
+        fatal=False,
+    )
+
+
+def shared_memory_fits(nodes: list[Node]) -> Finding | None:
+    """Whether /dev/shm is larger than a container's default."""
+    small = [node for node in nodes if not node.error and node.shm_bytes < LEAST_SHM]
+    if not small:
+        return None
+    return Finding(
+        problem="/dev/shm is small",
+        evidence="; ".join(f"{n.name}: {n.shm_bytes / 2**20:.0f} MiB" for n in small[:3]),
+        remedy="Ray and NCCL keep buffers there: run containers with --shm-size, pods with an "
+        f"emptyDir of medium Memory at /dev/shm, {LEAST_SHM >> 20} MiB or more",
+        fatal=False,
+    )
+
+
+def gpus_visible(nodes: list[Node], *, least: int) -> Finding | None:
+    """Whether the GPUs that Ray schedules exist, and there are `least` of them."""
+    missing = [node for node in nodes if not node.error and node.gpus < node.advertised_gpus]
+    if missing:
+        return Finding(
+            problem="nodes offer GPUs that their driver does not see",
+            evidence="; ".join(f"{n.name}: {n.gpus} of {n.advertised_gpus}" for n in missing[:3]),
+            remedy="Look at nvidia-smi there; in a container, is the NVIDIA runtime used?",
+        )
+    offered = sum(node.advertised_gpus for node in nodes)
+    if offered >= least:
+        return None
+    return Finding(
+        problem=f"{least} worker(s) need a GPU each, the cluster offers {offered} now",
+        evidence=f"{len(nodes)} node(s) are up",
+        remedy="The run waits until they come: add GPU nodes, lower resources.num_workers, or set "
+        "resources.use_gpu=false",
+        fatal=False,
+    )
