@@ -11,6 +11,8 @@ import hashlib
 import io
 import json
 import logging
+import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from shards.storage import Store
 
 FORMAT = 1
+WRITE_TRIES = 4
 _log = logging.getLogger(__name__)
 
 
@@ -53,13 +56,24 @@ class Checkpoints:
             "sha256": hashlib.sha256(data).hexdigest(),
             "facts": facts,
         }
-        self._store.write(_name(step, "state.pt"), data)
+        self._write(_name(step, "state.pt"), data)
         text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-        self._store.write(_name(step, "manifest.json"), text)
+        self._write(_name(step, "manifest.json"), text)
         for old in self.steps()[: -self._keep]:
             self._store.delete(_name(old, "manifest.json"))
             self._store.delete(_name(old, "state.pt"))
         return len(data)
+
+    def _write(self, name: str, data: bytes) -> None:
+        for attempt in range(1, WRITE_TRIES):
+            try:
+                self._store.write(name, data)
+            except OSError as error:
+                _log.warning("writing %s failed (%s), again in %d s", name, error, 2**attempt)
+                time.sleep(2**attempt)
+            else:
+                return
+        self._store.write(name, data)
 
     def steps(self) -> list[int]:
         """The steps that have a manifest, ascending."""
@@ -89,6 +103,64 @@ class Checkpoints:
             raise ValueError(f"state.pt ({len(data)} bytes) does not match its sha256")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return Checkpoint(step=step, state=state, facts=manifest["facts"])
+
+
+class BackgroundSaver:
+    """Saves checkpoints from a consistent copy, in a thread, while training goes on.
+
+    Training is blocked only while the state is copied into buffers that are kept for the next
+    time, and, when the one before is still being written, until that one is done. A checkpoint
+    that cannot be written is said loudly and training goes on: the older good one stands.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self._buffers: dict[str, torch.Tensor] = {}
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def save(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> float:
+        """Starts saving; the seconds that the caller was blocked."""
+        started = time.perf_counter()
+        if self._thread is not None:
+            self._thread.join()
+        copy = self._copied("", state)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self._error = None
+        self._thread = threading.Thread(
+            target=self._work, args=(step, copy, facts), name="checkpoint"
+        )
+        self._thread.start()
+        return time.perf_counter() - started
+
+    def wait(self) -> None:
+        """Blocks until the last one is written. Raises its OSError where it could not be."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
+        try:
+            self._checkpoints.save(step, state, facts)
+        except OSError as error:
+            self._error = error
+            _log.error("checkpoint %d could not be written, the one before stands: %s", step, error)
+
+    def _copied(self, path: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._copied(f"{path}/{key}", item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._copied(f"{path}/{n}", item) for n, item in enumerate(value)]
+        if not isinstance(value, torch.Tensor):
+            return value
+        buffer = self._buffers.get(path)
+        if buffer is None:
+            pinned = value.device.type == "cuda"
+            buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=pinned)
+            self._buffers[path] = buffer
+        return buffer.copy_(value, non_blocking=True)
 
 
 def _name(step: int, file: str) -> str:

@@ -130,6 +130,8 @@ class Resources:
     num_workers: a range makes the run elastic; the global batch and the order stay.
     threads: of torch, in each worker. At one world size, on CPU, equal threads give equal bits.
     max_failures: worker failures survived before the run fails; preemptions are not counted.
+    max_rollbacks: times that a loss which is not finite goes back to the last checkpoint with half
+    the learning rate. hang_timeout_s: a worker in which no step ends for so long is started again.
     sync_batch_norm: batch statistics of the global batch, so that the world size does not matter.
     """
 
@@ -138,13 +140,18 @@ class Resources:
     cpus_per_worker: int = free(4)
     threads: int = free(4)
     max_failures: int = free(8)
+    max_rollbacks: int = free(3)
+    hang_timeout_s: int | None = free(600)
     sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         for name in ("cpus_per_worker", "threads"):
             value = getattr(self, name)
             require(value >= 1, f"resources.{name}", value, "at least 1")
-        require(self.max_failures >= 0, "resources.max_failures", self.max_failures, "at least 0")
+        for name in ("max_failures", "max_rollbacks"):
+            require(getattr(self, name) >= 0, f"resources.{name}", getattr(self, name), ">= 0")
+        hang = self.hang_timeout_s
+        require(hang is None or hang >= 1, "resources.hang_timeout_s", hang, "none or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

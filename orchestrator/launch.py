@@ -25,15 +25,18 @@ from orchestrator.config import Experiment, flat, identity, plain
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from orchestrator.train import connect, train
-from orchestrator.worker import DivergedError, Job
+from orchestrator.worker import STOP, DivergedError, Job
 from shards.read import open_dataset
 from shards.storage import Store, open_store
 
 _PACKAGES = ("torch", "ray", "mlflow-skinny", "numpy", "webdataset", "av", "opencv-python-headless")
 
 
+STOP_DEADLINE_S = 20
+
+
 class Stopped(BaseException):
-    """SIGTERM: somebody, or the cluster, wants the run to stop."""
+    """The deadline of a SIGTERM is over, or a second one came."""
 
 
 def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_json: bool) -> int:
@@ -61,16 +64,19 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
         creates=family(experiment),
     )
     _describe(tracker, job)
-    signal.signal(signal.SIGTERM, _stop)
+    store.delete(STOP)
     status, code = "FAILED", 1
     try:
         connect(job)
+        _stop_on_sigterm(store)  # Ray has just put its own handler there
         result = train(job)
+        if "interrupted" in result:
+            raise Stopped(f"saved at step {result['step']}")
         _register(tracker, job, store)
         status, code = "FINISHED", 0
-    except (Stopped, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt) as stopped:
         status, code = "KILLED", 1
-        print(f"{name}: stopped; the same command resumes it", file=sys.stderr)
+        print(f"{name}: stopped {stopped}; the same command resumes it", file=sys.stderr)
     except (RuntimeError, ValueError, DivergedError) as error:
         print(f"{name} failed: {error}", file=sys.stderr)
     finally:
@@ -101,8 +107,19 @@ def git_commit() -> str:
     return commit + ("+dirty" if changes else "")
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    raise Stopped
+def _stop_on_sigterm(store: Store) -> None:
+    """At the first SIGTERM the workers are asked to save and leave; the driver waits for them."""
+
+    def now(_signal: int, _frame: FrameType | None) -> None:
+        raise Stopped("without saving")
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, now)
+        signal.signal(signal.SIGALRM, now)
+        signal.alarm(STOP_DEADLINE_S)
+        store.write(STOP, b"")
+
+    signal.signal(signal.SIGTERM, ask)
 
 
 def _result(store: Store) -> dict[str, Any] | None:

@@ -128,6 +128,7 @@ class Loop:
             )
             for phase in learner.phases
         }
+        self._lr = optim.lr
         self._budget = budget
         self._seed = seed
         self._global_batch = global_batch
@@ -144,6 +145,18 @@ class Loop:
         self.learner.load_state_dict(state["learner"])
         for phase, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][phase])
+
+    def restart(self, weights: dict[str, Any]) -> None:
+        """Back to step 0: these weights, and optimisers that remember nothing."""
+        self.learner.load_state_dict(weights)
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
+
+    def scale_lr(self, factor: float) -> None:
+        """Sets every learning rate to `factor` times the experiment's."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self._lr * factor
 
     def run(self, batches: Iterator[Batch], first_step: int) -> Iterator[Event]:
         """Steps `first_step` (0-based) to the budget's end, as events; the last is a checkpoint.

@@ -37,6 +37,16 @@ def barrier() -> None:
         dist.barrier()
 
 
+def largest(value: int) -> int:
+    """The largest of all workers' values, on every worker."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    tensor = torch.tensor(value, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return int(tensor.item())
+
+
 def _ddp(module: nn.Module) -> DistributedDataParallel:
     # Buffers are batch-norm's running statistics: broadcasting them before every forward would cost
     # a collective and write into a graph that a GAN's two forwards share.

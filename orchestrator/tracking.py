@@ -54,7 +54,12 @@ def create_run(mlflow: Any, uri: str, *, name: str, experiment: str) -> Any:
         if uri.startswith("sqlite:///"):
             folder = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / experiment
             location = folder.as_uri()
-        experiment_id = mlflow.create_experiment(experiment, artifact_location=location)
+        experiment_id = mlflow.create_experiment(
+            experiment,
+            artifact_location=location,
+            # Else MLflow's pages show it as a chat application's.
+            tags={"mlflow.experimentKind": "custom_model_development"},
+        )
     else:
         experiment_id = found.experiment_id
     return mlflow.create_run(experiment_id, run_name=name, tags={RUN_TAG: name})

@@ -8,6 +8,8 @@ for its poll.
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import time
 from typing import Any
 
@@ -23,6 +25,8 @@ def connect(job: Job) -> None:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every line comes twice
     import ray
@@ -36,7 +40,13 @@ def connect(job: Job) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     # The dashboard is what tells Ray Train's cleaner that a driver died.
-    ray.init(include_dashboard=True, log_to_driver=True, _node_ip_address="127.0.0.1")
+    ray.init(
+        include_dashboard=True,
+        log_to_driver=True,
+        _node_ip_address="127.0.0.1",
+        # Ray hands the interpreter's path to a shell as it is, spaces and all.
+        runtime_env={"py_executable": shlex.quote(sys.executable)},
+    )
     have = ray.cluster_resources()
     lowest = resources.num_workers.minimum
     needs = {"CPU": lowest * resources.cpus_per_worker, "GPU": lowest * resources.use_gpu}
@@ -53,6 +63,7 @@ def connect(job: Job) -> None:
 def train(job: Job) -> dict[str, Any]:
     """Runs the job on the connected cluster to its end; rank 0's result.
 
+    A node that is taken away with notice costs nothing but the time to start again.
     Raises DivergedError when the loss is not finite, and RuntimeError when workers failed more
     often than `resources.max_failures` allows.
     """
@@ -78,19 +89,26 @@ def train(job: Job) -> dict[str, Any]:
         ),
     )
     try:
-        result = trainer.fit().return_value
+        result: dict[str, Any] = trainer.fit().return_value
     except TrainingFailedError as error:
         raise RuntimeError(str(error)) from None
     if "diverged" in result:
         raise DivergedError(result["diverged"])
-    return dict(result)
+    if result.get("interrupted") == "preempted":
+        print(f"a node is being taken away: saved at step {result['step']}, starting again")
+        return train(job)
+    return result
 
 
 def _in_worker(config: dict[str, Any]) -> dict[str, Any]:
     """The body of a Ray Train worker. A diverged run returns: Ray would only start it again."""
+    from ray.train import get_preemption_info
     from ray.train.torch import get_device
 
+    def preempted() -> bool:
+        return get_preemption_info() is not None
+
     try:
-        return work(config["job"], parallel.world(), get_device())
+        return work(config["job"], parallel.world(), get_device(), preempted=preempted)
     except DivergedError as error:
         return {"diverged": str(error)}

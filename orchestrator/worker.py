@@ -2,6 +2,11 @@
 
 It knows neither Ray nor MLflow's names, only a `Job` (plain data), a `World` and a device, so that
 it runs the same in a Ray Train worker, in a test and alone.
+
+What it goes through on its own: it starts from the newest checkpoint that verifies; a loss that is
+not finite rolls back to the last one with half the learning rate, a bounded number of times; when
+the driver asks it to stop, or its node is being taken away, it saves at the next logged step and
+leaves; when no step ends for long, every worker writes its stacks and exits, to be started again.
 """
 
 from __future__ import annotations
@@ -17,26 +22,21 @@ from typing import Any
 
 import torch
 
-from orchestrator import parallel, pictures
-from orchestrator.checkpoint import Checkpoints
+from orchestrator import parallel
+from orchestrator.checkpoint import BackgroundSaver, Checkpoint, Checkpoints
 from orchestrator.config import Experiment, plain
 from orchestrator.ledger import Ledger
-from orchestrator.loop import (
-    Batch,
-    CheckpointDue,
-    Loop,
-    SamplesDue,
-    StepsDone,
-    World,
-    keyed_generator,
-)
+from orchestrator.loop import Batch, CheckpointDue, Loop, StepsDone, World, keyed_generator
+from orchestrator.reporter import Reporter
 from orchestrator.site import Site
-from orchestrator.tracking import SystemMetrics, Tracker
+from orchestrator.tracking import Tracker
+from orchestrator.watchdog import Watchdog
 from shards.read import Dataset, Reader, Slice, check_state, open_dataset
 from shards.storage import Store, open_store
 
+STOP = "stop"  # an object in the run's store: the driver asks the workers to save and leave
+ASK_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
-PROGRESS_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,57 +51,223 @@ class Job:
 
 
 class DivergedError(Exception):
-    """A loss is not finite. Starting again would do the same, so nobody should."""
+    """The loss is not finite, and rolling back did not help."""
 
 
-def work(job: Job, world: World, device: torch.device) -> dict[str, Any]:
-    """Trains until the budget is spent, from the newest good checkpoint; the final metrics.
+def work(
+    job: Job,
+    world: World,
+    device: torch.device,
+    *,
+    preempted: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Trains until the budget is spent or somebody asks to stop.
 
-    Raises DivergedError when a metric is not finite, ValueError when the dataset is another
-    one than the job names.
+    preempted: whether a worker's node is about to be taken away; called by all workers together.
+    Returns `{"steps", "metrics"}` at the end, `{"interrupted": "stop" | "preempted", "step"}`
+    after an interruption, with everything up to `step` saved.
+    Raises DivergedError when the loss stays not finite, ValueError when the dataset is another one
+    than the job names.
     """
-    experiment, data = job.experiment, job.experiment.data
-    torch.set_num_threads(experiment.resources.threads)
-    store = open_store(job.site.run(job.name))
-    checkpoints = Checkpoints(store, keep=experiment.budget.keep_checkpoints)
-    dataset = _open(job)
-    loop = _loop(experiment, world, device)
-    attempt, first_step = parallel.from_rank_0(
-        _begin(store, checkpoints, world) if world.rank == 0 else None
-    )
-    if first_step:
-        checkpoint = checkpoints.load(first_step)
-        check_state(checkpoint.facts["reader"], dataset, experiment.seed, data.block_shards)
-        loop.load(checkpoint.state)
-    reader = Reader(
-        dataset,
-        seed=experiment.seed,
-        slice=Slice(rank=world.rank, world_size=world.size, global_batch=data.global_batch),
-        block_shards=data.block_shards,
-        prefetch_mib=data.prefetch_mib,
-        threads=data.reader_threads,
-    )
-    ledger = Ledger(store, attempt=attempt, rank=world.rank) if data.ledger else None
-    keeper = _Keeper(job=job, loop=loop, checkpoints=checkpoints, ledger=ledger, reader=reader)
-    listeners: list[Callable[[Any], None]] = [_halt_if_not_finite, keeper.on]
-    reporter = _Reporter(job, store, loop, world, dataset, first_step) if world.rank == 0 else None
-    if reporter is not None:
-        listeners.insert(0, reporter.on)
+    torch.set_num_threads(job.experiment.resources.threads)
+    attempt = _Attempt(job, world, device, preempted)
     try:
-        with closing(reader.batches(first_step)) as batches:
-            for event in loop.run(_noting(batches, ledger), first_step):
-                for listen in listeners:
-                    listen(event)
+        while True:
+            try:
+                return attempt.run()
+            except _NotFiniteError as error:
+                attempt.roll_back(error)
     finally:
-        if reporter is not None:
-            reporter.close()
-    result = {"steps": experiment.budget.steps, "metrics": keeper.last_metrics}
-    if world.rank == 0:
-        store.write("result.json", json.dumps(result, indent=1, sort_keys=True).encode())
-    return result
+        attempt.close()
 
 
-def _open(job: Job) -> Dataset:
+class _NotFiniteError(Exception):
+    """A window's metrics are not finite; nothing of it was saved."""
+
+
+class _Attempt:
+    """One worker's life, from a start of the worker group to its end."""
+
+    def __init__(
+        self, job: Job, world: World, device: torch.device, preempted: Callable[[], bool]
+    ) -> None:
+        self._job = job
+        self._world = world
+        self._preempted = preempted
+        self._store = open_store(job.site.run(job.name))
+        self._checkpoints = Checkpoints(self._store, keep=job.experiment.budget.keep_checkpoints)
+        self._saver = BackgroundSaver(self._checkpoints)
+        self._dataset = _open_dataset(job)
+        self._loop = _make_loop(job.experiment, world, device)
+        self._number, self._first_step, self._run_started = parallel.from_rank_0(
+            _begin(self._store, self._checkpoints, world) if world.rank == 0 else None
+        )
+        data = job.experiment.data
+        self._reader = Reader(
+            self._dataset,
+            seed=job.experiment.seed,
+            slice=Slice(rank=world.rank, world_size=world.size, global_batch=data.global_batch),
+            block_shards=data.block_shards,
+            prefetch_mib=data.prefetch_mib,
+            threads=data.reader_threads,
+        )
+        self._ledger = (
+            Ledger(self._store, attempt=self._number, rank=world.rank) if data.ledger else None
+        )
+        earlier_s = self._load(self._first_step)
+        self._watchdog = Watchdog(
+            self._store,
+            f"hangs/{self._number:04d}-{world.rank:05d}.txt",
+            timeout_s=job.experiment.resources.hang_timeout_s,
+        )
+        self._last: StepsDone | None = None
+        self._asked = time.monotonic()
+        self._tracker: Tracker | None = None
+        self._reporter: Reporter | None = None
+        if world.rank == 0:
+            self._report(earlier_s)
+
+    def run(self) -> dict[str, Any]:
+        """Trains from the attempt's first step; see `work`."""
+        with closing(self._reader.batches(self._first_step)) as batches:
+            for event in self._loop.run(self._noting(batches), self._first_step):
+                if isinstance(event, StepsDone):
+                    self._require_finite(event)
+                    self._last = event
+                if self._reporter is not None:
+                    self._reporter.on(event)
+                if isinstance(event, CheckpointDue):
+                    self._save(event.step)
+                if isinstance(event, StepsDone):
+                    reason = self._interruption()
+                    if reason and event.step < self._job.experiment.budget.steps:
+                        self._save(event.step)
+                        self._saver.wait()
+                        parallel.barrier()
+                        return {"interrupted": reason, "step": event.step}
+        self._saver.wait()
+        assert self._last is not None or self._first_step, "a budget has at least one step"
+        metrics = self._last.metrics if self._last else {}
+        result = {"steps": self._job.experiment.budget.steps, "metrics": metrics}
+        if self._world.rank == 0:
+            self._store.write("result.json", json.dumps(result, indent=1, sort_keys=True).encode())
+        return result
+
+    def roll_back(self, error: _NotFiniteError) -> None:
+        """Goes back to the last good checkpoint with half the learning rate.
+
+        Raises DivergedError when `resources.max_rollbacks` are used up. The halvings are kept in
+        the store, so that a restart trains on with the same rate.
+        """
+        self._saver.wait()
+        parallel.barrier()
+        done = _rollbacks(self._store)
+        parallel.barrier()
+        if done >= self._job.experiment.resources.max_rollbacks:
+            raise DivergedError(f"{error}; {done} rollback(s) did not help: lower optim.lr")
+        if self._world.rank == 0:
+            self._store.write(f"rollbacks/{done + 1:04d}", str(error).encode())
+            print(f"ROLLBACK {done + 1}: {error}; halving the learning rate", flush=True)
+        parallel.barrier()
+        steps = self._checkpoints.steps()
+        self._first_step = steps[-1] if steps else 0
+        if not steps:
+            self._loop.restart(_make_learner(self._job.experiment).state_dict())
+        self._load(self._first_step)
+
+    def close(self) -> None:
+        """Ends the threads; what MLflow has not taken stays in the outbox."""
+        self._watchdog.close()
+        if self._reporter is not None:
+            self._reporter.close()
+        if self._tracker is not None:
+            self._tracker.close(timeout_s=30)
+
+    def _load(self, step: int) -> float:
+        """Takes over the checkpoint of `step`, if any; the seconds of steps it stands for."""
+        facts: dict[str, Any] = {}
+        if step:
+            checkpoint: Checkpoint = self._checkpoints.load(step)
+            facts = checkpoint.facts
+            experiment = self._job.experiment
+            check_state(
+                facts["reader"], self._dataset, experiment.seed, experiment.data.block_shards
+            )
+            self._loop.load(checkpoint.state)
+        self._loop.scale_lr(0.5 ** _rollbacks(self._store))
+        return float(facts.get("productive_s", 0.0))
+
+    def _save(self, step: int) -> None:
+        """The ledger of all ranks first, then the state by rank 0."""
+        if self._ledger is not None:
+            self._ledger.flush()
+            parallel.barrier()
+        if self._reporter is not None:
+            facts = {
+                "run": self._job.name,
+                "reader": self._reader.state(step),
+                "experiment": plain(self._job.experiment),
+                "git": self._job.git,
+                "productive_s": self._reporter.productive_s,
+            }
+            blocked_s = self._saver.save(step, self._loop.state(), facts)
+            self._reporter.spent_s["checkpoint"] += blocked_s
+
+    def _interruption(self) -> str | None:
+        """What all workers agree to leave for, if anything. Asked at most once a second."""
+        nothing, look, stop = 0, 1, 2
+        mine = nothing
+        now = time.monotonic()
+        if self._world.rank == 0 and now - self._asked > ASK_EVERY_S:
+            self._asked = now
+            mine = stop if any(True for _ in self._store.list(STOP)) else look
+        agreed = parallel.largest(mine)
+        if agreed == stop:
+            return "stop"
+        return "preempted" if agreed == look and self._preempted() else None
+
+    def _noting(self, batches: Iterator[Any]) -> Iterator[Batch]:
+        for batch in batches:
+            self._watchdog.alive()
+            if self._ledger is not None:
+                self._ledger.add(batch.step, batch.keys)
+            yield batch
+
+    def _require_finite(self, event: StepsDone) -> None:
+        bad = {k: v for k, v in event.metrics.items() if not math.isfinite(v)}
+        if bad:
+            raise _NotFiniteError(f"not finite after step {event.step}: {bad}")
+
+    def _report(self, earlier_s: float) -> None:
+        job, site = self._job, self._job.site
+        self._tracker = Tracker(
+            uri=site.mlflow_uri, run=job.name, outbox=site.outbox(job.name), writer="rank0"
+        )
+        self._reporter = Reporter(
+            experiment=job.experiment,
+            tracker=self._tracker,
+            store=self._store,
+            loop=self._loop,
+            first_step=self._first_step,
+            earlier_s=earlier_s,
+            run_started=self._run_started,
+        )
+        self._tracker.tags(
+            {
+                "orchestrator.attempts": self._number,
+                "orchestrator.workers": self._world.size,
+                "orchestrator.resumed_at_step": self._first_step,
+            }
+        )
+        if self._first_step == 0:
+            self._reporter.real_clips(self._dataset, job.experiment.seed)
+        steps = f"from step {self._first_step} to {job.experiment.budget.steps}"
+        print(
+            f"{job.name}: attempt {self._number}, {self._world.size} worker(s), {steps}", flush=True
+        )
+
+
+def _open_dataset(job: Job) -> Dataset:
     dataset = open_dataset(job.site.dataset(job.experiment.data.name))
     if dataset.version != job.dataset_version:
         raise ValueError(
@@ -111,15 +277,19 @@ def _open(job: Job) -> Dataset:
     return dataset
 
 
-def _loop(experiment: Experiment, world: World, device: torch.device) -> Loop:
-    # The weights of a run are a function of its seed alone.
+def _make_learner(experiment: Experiment) -> Any:
+    """The learner at step 0: its weights are a function of the run's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(keyed_generator(experiment.seed, "weights", 0).get_state())
         learner = experiment.model.build()
     if experiment.resources.sync_batch_norm:
         parallel.synchronise_batch_norm(learner)
+    return learner
+
+
+def _make_loop(experiment: Experiment, world: World, device: torch.device) -> Loop:
     return Loop(
-        learner,
+        _make_learner(experiment),
         optim=experiment.optim,
         budget=experiment.budget,
         seed=experiment.seed,
@@ -129,146 +299,21 @@ def _loop(experiment: Experiment, world: World, device: torch.device) -> Loop:
     )
 
 
-def _begin(store: Store, checkpoints: Checkpoints, world: World) -> tuple[int, int]:
-    """(this attempt's number, the step to go on from); notes the attempt in the store."""
+def _begin(store: Store, checkpoints: Checkpoints, world: World) -> tuple[int, int, float]:
+    """(this attempt's number, the step to go on from, when the first attempt began).
+
+    Notes the attempt in the store.
+    """
     newest = checkpoints.newest()
     first_step = newest.step if newest is not None else 0
-    attempt = 1 + sum(1 for _ in store.list("attempts/"))
-    facts = {"first_step": first_step, "world_size": world.size, "time": time.time()}
-    while not store.write_new(f"attempts/{attempt:04d}.json", json.dumps(facts).encode()):
-        attempt += 1
-    return attempt, first_step
+    names = [name for name, _ in store.list("attempts/")]
+    number, now = 1 + len(names), time.time()
+    facts = {"first_step": first_step, "world_size": world.size, "time": now}
+    while not store.write_new(f"attempts/{number:04d}.json", json.dumps(facts).encode()):
+        number += 1
+    run_started = float(json.loads(store.read(names[0]))["time"]) if names else now
+    return number, first_step, run_started
 
 
-def _noting(batches: Iterator[Any], ledger: Ledger | None) -> Iterator[Batch]:
-    for batch in batches:
-        if ledger is not None:
-            ledger.add(batch.step, batch.keys)
-        yield batch
-
-
-def _halt_if_not_finite(event: Any) -> None:
-    if isinstance(event, StepsDone):
-        bad = {k: v for k, v in event.metrics.items() if not math.isfinite(v)}
-        if bad:
-            raise DivergedError(f"not finite after step {event.step}: {bad}; try a lower optim.lr")
-
-
-@dataclass(kw_only=True)
-class _Keeper:
-    """Writes checkpoints: the ledger of all ranks first, then the state by rank 0."""
-
-    job: Job
-    loop: Loop
-    checkpoints: Checkpoints
-    ledger: Ledger | None
-    reader: Reader
-    last_metrics: dict[str, float] | None = None
-
-    def on(self, event: Any) -> None:
-        if isinstance(event, StepsDone):
-            self.last_metrics = event.metrics
-        if not isinstance(event, CheckpointDue):
-            return
-        if self.ledger is not None:
-            self.ledger.flush()
-            parallel.barrier()
-        if parallel.world().rank == 0:
-            facts = {
-                "run": self.job.name,
-                "reader": self.reader.state(event.step),
-                "experiment": plain(self.job.experiment),
-                "git": self.job.git,
-            }
-            self.checkpoints.save(event.step, self.loop.state(), facts)
-
-
-class _Reporter:
-    """Rank 0's voice: metrics, pictures and progress."""
-
-    def __init__(
-        self,
-        job: Job,
-        store: Store,
-        loop: Loop,
-        world: World,
-        dataset: Dataset,
-        first_step: int,
-    ) -> None:
-        self._store = store
-        self._loop = loop
-        self._world = world
-        self._budget = job.experiment.budget
-        self._global_batch = job.experiment.data.global_batch
-        self._tracker = Tracker(
-            uri=job.site.mlflow_uri, run=job.name, outbox=job.site.outbox(job.name), writer="rank0"
-        )
-        self._system = SystemMetrics(self._tracker)
-        self._first_step = first_step
-        self._started = self._told = self._window_started = time.monotonic()
-        self._busy_s = self._wait_s = 0.0
-        if first_step == 0:
-            self._pictures_of_real_clips(dataset, job.experiment.seed)
-        print(
-            f"{job.name}: {world.size} worker(s), from step {first_step} to {self._budget.steps}",
-            flush=True,
-        )
-
-    def on(self, event: Any) -> None:
-        if isinstance(event, StepsDone):
-            self._metrics(event)
-        elif isinstance(event, SamplesDue):
-            self._samples(event.step)
-
-    def close(self) -> None:
-        self._system.close()
-        self._tracker.close(timeout_s=30)
-
-    def _metrics(self, event: StepsDone) -> None:
-        now = time.monotonic()
-        wall_s, self._window_started = now - self._window_started, now
-        self._busy_s += event.compute_s
-        self._wait_s += event.data_wait_s
-        rate = event.steps * self._global_batch / wall_s
-        values = {f"train/{name}": value for name, value in event.metrics.items()}
-        values |= {
-            "data/wait_s": event.data_wait_s / event.steps,
-            "sys/step_s": wall_s / event.steps,
-            "sys/clips_per_s": rate,
-            "goodput/compute_fraction": self._busy_s / (now - self._started),
-            "goodput/data_wait_fraction": self._wait_s / (now - self._started),
-        }
-        self._tracker.metrics(event.step, values)
-        if now - self._told > PROGRESS_EVERY_S or event.step == self._budget.steps:
-            self._told = now
-            done = event.step - self._first_step
-            left_s = (self._budget.steps - event.step) * (now - self._started) / done
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
-            print(
-                f"step {event.step}/{self._budget.steps}  {rate:.1f} clips/s  "
-                f"left {left_s / 60:.1f} min  {shown}",
-                flush=True,
-            )
-
-    def _samples(self, step: int) -> None:
-        parts = self._loop.learner.sample(self._loop.fixed_noise(self._budget.samples))
-        grid = pictures.animated_grid(parts["sample"])
-        self._store.write("samples.gif", grid)
-        name = f"step-{step:08d}"
-        self._tracker.artifact(f"samples/{name}.gif", grid)
-        sheet = pictures.contact_sheet(parts["sample"])
-        self._tracker.artifact(f"samples/{name}.png", sheet, slider=("samples", step))
-        if len(parts) > 1:
-            rows = torch.cat([videos[:4] for videos in parts.values()])
-            self._tracker.artifact(f"streams/{name}.gif", pictures.animated_grid(rows))
-            sheet = pictures.streams_sheet(parts)
-            self._tracker.artifact(f"streams/{name}.png", sheet, slider=("streams", step))
-
-    def _pictures_of_real_clips(self, dataset: Dataset, seed: int) -> None:
-        count = min(self._budget.samples, dataset.manifest.samples)
-        slice_ = Slice(rank=0, world_size=1, global_batch=count)
-        reader = Reader(dataset, seed=seed, slice=slice_, prefetch_mib=16, threads=1)
-        with closing(reader.batches(0)) as batches:
-            video_bthwc = next(batches).video_bthwc
-        self._tracker.artifact("real/clips.gif", pictures.animated_grid(video_bthwc))
-        self._tracker.artifact("real/clips.png", pictures.contact_sheet(video_bthwc))
+def _rollbacks(store: Store) -> int:
+    return sum(1 for _ in store.list("rollbacks/"))

@@ -1,11 +1,14 @@
 """What every test runs under: one thread, quiet services, own Ray folder, nothing left running."""
 
 import contextlib
+import hashlib
+import io
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -34,6 +37,12 @@ for name, value in {
     "OPENCV_FOR_THREADS_NUM": "1",
 }.items():
     os.environ.setdefault(name, value)
+
+import numpy as np  # noqa: E402
+
+from shards.manifest import ClipFormat, Manifest, Shard  # noqa: E402
+from shards.storage import LocalStore  # noqa: E402
+from shards.tarfmt import format_index, write_tar  # noqa: E402
 
 settings.register_profile("project", deadline=None)  # a busy machine is not a failure
 settings.load_profile("project")
@@ -67,9 +76,52 @@ def _nothing_stays_running() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def make_dataset() -> Callable[..., None]:
+    """Writes a small dataset of moving squares: `make_dataset(location, clips=40, shards=4)`."""
+    return write_dataset
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real videos, digits and action strips, kept beside the repository."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+def write_dataset(location: Path | str, *, clips: int = 40, shards: int = 4) -> None:
+    """u8 clips of a square that moves at its own speed over its own grey."""
+    store = LocalStore(str(location))
+    written = []
+    for number in range(shards):
+        members = []
+        for n in range(number, clips, shards):
+            video = np.full((32, 64, 64, 3), 40 + 4 * (n % 20), np.uint8)
+            for t in range(32):
+                left = (n + t * (1 + n % 3)) % 48
+                video[t, 24:40, left : left + 16] = 220
+            key = f"clip{n:05d}"
+            members += [
+                (f"{key}.json", json.dumps({"n": n}).encode()),
+                (f"{key}.u8", video.tobytes()),
+            ]
+        buffer = io.BytesIO()
+        index = format_index(write_tar(buffer, members))
+        tar = buffer.getvalue()
+        shard = Shard(
+            name=f"{number:06d}",
+            samples=len(members) // 2,
+            bytes=len(tar),
+            sha256=hashlib.sha256(tar).hexdigest(),
+            index_bytes=len(index),
+            index_sha256=hashlib.sha256(index).hexdigest(),
+        )
+        store.write(shard.tar, tar)
+        store.write(shard.index, index)
+        written.append(shard)
+    clip = ClipFormat(frames=32, height=64, width=64, channels=3, fps=25.0, encoding="u8")
+    manifest = Manifest(
+        clip=clip, shards=tuple(written), recipe={"test": 1}, counts={"clips": clips}
+    )
+    store.write("manifest.json", manifest.to_json())

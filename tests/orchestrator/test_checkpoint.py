@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from orchestrator.checkpoint import Checkpoints
+from orchestrator.checkpoint import BackgroundSaver, Checkpoints
 from shards.storage import LocalStore
 
 
@@ -37,3 +38,44 @@ def test_newest_without_a_manifest_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoints/00000020/manifest.json").unlink()
     assert checkpoints.newest().step == 10
     assert Checkpoints(LocalStore(str(tmp_path / "none")), keep=2).newest() is None
+
+
+def test_background_saver_keeps_the_state_of_its_moment_while_training_changes_it(tmp_path):
+    checkpoints = Checkpoints(LocalStore(str(tmp_path)), keep=3)
+    saver = BackgroundSaver(checkpoints)
+    weight = torch.zeros(1000, 100)
+    for step in (1, 2, 3):
+        weight.fill_(step)
+        saver.save(step, {"w": weight, "groups": [{"lr": 0.1}]}, {})
+        weight.fill_(-1)  # the next step begins at once
+    saver.wait()
+    for step in (1, 2, 3):
+        state = checkpoints.load(step).state
+        assert state["w"].unique().tolist() == [step]
+        assert state["groups"] == [{"lr": 0.1}]
+
+
+class FullDisk(LocalStore):
+    """Fails every write of `state.pt` of one step."""
+
+    def write(self, name, data):
+        if "00000002" in name:
+            raise OSError(28, "No space left on device")
+        super().write(name, data)
+
+
+def test_background_saver_that_cannot_write_leaves_the_older_one_and_says_so(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("orchestrator.checkpoint.WRITE_TRIES", 1)
+    checkpoints = Checkpoints(FullDisk(str(tmp_path)), keep=3)
+    saver = BackgroundSaver(checkpoints)
+    saver.save(1, {"w": torch.ones(1)}, {})
+    saver.save(2, {"w": torch.ones(1)}, {})
+    with pytest.raises(OSError, match="No space left"):
+        saver.wait()
+    assert "checkpoint 2 could not be written" in caplog.text
+    assert checkpoints.newest().step == 1
+    saver.save(3, {"w": torch.ones(1)}, {})
+    saver.wait()
+    assert checkpoints.newest().step == 3

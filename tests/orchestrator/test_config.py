@@ -84,6 +84,8 @@ def test_identity_covers_every_field_that_is_not_marked_free():
         "resources.cpus_per_worker",
         "resources.threads",
         "resources.max_failures",
+        "resources.max_rollbacks",
+        "resources.hang_timeout_s",
     }
 
 
