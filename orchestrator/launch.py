@@ -23,7 +23,7 @@ from orchestrator import registry
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
 from orchestrator.site import Site
-from orchestrator.tracking import Tracker
+from orchestrator.tracking import Tracker, reap
 from orchestrator.train import connect, train
 from orchestrator.worker import STOP, DivergedError, Job
 from shards.read import open_dataset
@@ -67,6 +67,7 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
     store.delete(STOP)
     status, code = "FAILED", 1
     try:
+        tracker.do(_reap, timeout_s=5)
         connect(job)
         _stop_on_sigterm(store)  # Ray has just put its own handler there
         result = train(job)
@@ -173,6 +174,12 @@ def _describe(tracker: Tracker, job: Job) -> None:
     )
     text = json.dumps(plain(experiment), indent=1)
     tracker.artifact("experiment.json", text.encode())
+
+
+def _reap(mlflow: Any, _run_id: str) -> None:
+    names = reap(mlflow)
+    if names:
+        print(f"MLflow called these running, nobody drove them; now KILLED: {', '.join(names)}")
 
 
 def _register(tracker: Tracker, job: Job, store: Store) -> None:

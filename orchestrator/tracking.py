@@ -21,6 +21,9 @@ from typing import Any
 from orchestrator.outbox import Outbox, Record
 
 RUN_TAG = "orchestrator.run"
+HEARTBEAT_TAG = "orchestrator.heartbeat"
+HEARTBEAT_S = 30.0
+SILENT_S = 300.0
 _BATCH = 900  # MLflow takes 1,000 metrics a request.
 _log = logging.getLogger(__name__)
 
@@ -65,11 +68,42 @@ def create_run(mlflow: Any, uri: str, *, name: str, experiment: str) -> Any:
     return mlflow.create_run(experiment_id, run_name=name, tags={RUN_TAG: name})
 
 
+def silent_runs(mlflow: Any, *, older_than_s: float = SILENT_S) -> list[tuple[Any, float]]:
+    """(run, seconds since its last heartbeat) of runs that MLflow calls RUNNING though nobody
+    drives them, the longest silent first. A run without a heartbeat counts from its start."""
+    ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    found: list[tuple[Any, float]] = []
+    token: str | None = None
+    while ids:
+        page = mlflow.search_runs(
+            ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token
+        )
+        for run in page:
+            beat = float(run.data.tags.get(HEARTBEAT_TAG, run.info.start_time / 1000))
+            silent_s = time.time() - beat
+            if RUN_TAG in run.data.tags and silent_s > older_than_s:
+                found.append((run, silent_s))
+        token = page.token
+        if not token:
+            break
+    return sorted(found, key=lambda each: -each[1])
+
+
+def reap(mlflow: Any, *, older_than_s: float = SILENT_S) -> list[str]:
+    """Sets the status of silent runs to KILLED; their names. The same command resumes each."""
+    names = []
+    for run, _ in silent_runs(mlflow, older_than_s=older_than_s):
+        mlflow.set_terminated(run.info.run_id, "KILLED")
+        names.append(run.data.tags[RUN_TAG])
+    return names
+
+
 class Tracker:
     """One process's voice in one MLflow run.
 
     writer: the outbox's name, one per process that speaks at the same time.
-    creates: the MLflow experiment to create the run in when it is missing; None waits for it.
+    creates: the MLflow experiment to create the run in when it is missing, and the driver's mark:
+    such a tracker also tells MLflow that the run is driven, by a heartbeat. None waits for the run.
     """
 
     def __init__(
@@ -84,6 +118,7 @@ class Tracker:
         self.run_id: str | None = None
         self.page = f"mlflow ui --backend-store-uri {uri}"
         self._said = False
+        self._beat = -HEARTBEAT_S
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"tracker-{writer}", daemon=True)
         self._thread.start()
@@ -186,6 +221,9 @@ class Tracker:
     def _send_some(self) -> bool:
         if self.run_id is None and not self._connect():
             return False
+        if self._creates is not None and time.monotonic() - self._beat > HEARTBEAT_S:
+            self._beat = time.monotonic()
+            self._mlflow.set_tag(self.run_id, HEARTBEAT_TAG, f"{time.time():.0f}")
         records, mark = self._outbox.pending(_BATCH)
         if not records:
             return False

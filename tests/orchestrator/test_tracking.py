@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.tracking import Tracker, find_run
+from orchestrator.tracking import HEARTBEAT_TAG, RUN_TAG, Tracker, find_run, reap
 
 
 @pytest.fixture
@@ -119,3 +119,21 @@ def _server(port, folder):
             return server
     server.kill()
     raise AssertionError((folder / "server.log").read_text())
+
+
+def test_reap_ends_only_runs_of_ours_that_nobody_drives(uri, tmp_path):
+    driven = tracker(uri, tmp_path)
+    driven.status("RUNNING")
+    assert driven.close(timeout_s=60)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("vgan").experiment_id
+    an_hour_ago = int((time.time() - 3600) * 1000)
+    mine = {RUN_TAG: "r-2"}
+    dead = client.create_run(experiment, start_time=an_hour_ago, tags=mine).info.run_id
+    stale = mine | {HEARTBEAT_TAG: str(time.time() - 600)}
+    silent = client.create_run(experiment, start_time=an_hour_ago, tags=stale).info.run_id
+    others = client.create_run(experiment, start_time=an_hour_ago).info.run_id
+    assert reap(client) == ["r-2", "r-2"]
+    status = {run: client.get_run(run).info.status for run in (dead, silent, others)}
+    assert status == {dead: "KILLED", silent: "KILLED", others: "RUNNING"}
+    assert find_run(client, "r-1").info.status == "RUNNING"
