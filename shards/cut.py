@@ -19,7 +19,9 @@ from typing import Any
 import cv2
 import simplejpeg
 
+from shards.duplicates import perceptual_hash
 from shards.recipe import Recipe
+from shards.scene import DECODED_PX, classifier
 from shards.sources import Source, open_source
 from shards.stabilize import (
     SUPERSAMPLE,
@@ -29,7 +31,7 @@ from shards.stabilize import (
     stabilize,
 )
 from shards.strips import Archive, clips_of, read_strip
-from shards.video import Frame, Image, Video, VideoRejectedError
+from shards.video import Frame, Image, Picture, Video, VideoRejectedError
 from shards.watch import SourceTimedOutError
 
 
@@ -62,7 +64,10 @@ class VideoReport:
 
 
 class Cutter:
-    """One source on its way; `samples()` gives the kept clips' members, then `report` is whole."""
+    """One source on its way: `samples()` gives the kept clips' members.
+
+    Then `report` is whole, and `hashes` has (key, perceptual hash) of each kept clip.
+    """
 
     def __init__(
         self, source: Source, recipe: Recipe, moved: Callable[[], None] = lambda: None
@@ -72,6 +77,7 @@ class Cutter:
         self.source = source
         self.recipe = recipe
         self._moved = moved
+        self.hashes: list[tuple[str, str]] = []
         self.report = VideoReport(source=source.name, id=source.id)
 
     def samples(self) -> Iterator[tuple[str, bytes]]:
@@ -111,6 +117,8 @@ class Cutter:
                 fps=recipe.fps,
                 canvas_px=recipe.size_px * SUPERSAMPLE,
                 gray_px=registration_px(recipe.stabilizer),
+                scene_px=DECODED_PX,
+                scene_every=recipe.frames if recipe.scene else 0,
             ) as video:
                 report.codec, report.source_fps = video.codec, video.source_fps
                 report.width, report.height = video.source_size
@@ -182,6 +190,8 @@ class Cutter:
         try:
             if any(frame.picture.corrupt for frame in clip):
                 raise ClipRejectedError("damaged", 0, "the decoder repaired a picture")
+            scene = self._judged([frame.picture for frame in clip])
+            before = self._spent("judge", before)
             steady = stabilize(
                 [frame.picture for frame in clip],
                 backend=recipe.stabilizer,
@@ -192,7 +202,22 @@ class Cutter:
             return
         finally:
             self._spent("stabilize", before)
-        yield from self._members(start, steady.clip, self._provenance(clip[0], steady))
+        note = self._provenance(clip[0], steady) | scene
+        yield from self._members(start, steady.clip, note)
+
+    def _judged(self, pictures: list[Picture]) -> dict[str, Any]:
+        """The clip's scores, for its provenance. Raises ClipRejectedError `other_scene`."""
+        wanted = self.recipe.scene
+        if wanted is None:
+            return {}
+        model = classifier(wanted)
+        scores = model.scores([p.scene for p in pictures if p.scene is not None])
+        score = model.of_scene(scores)
+        top = [(model.labels[n], round(float(scores[n]), 4)) for n in (-scores).argsort()[:3]]
+        if score < wanted.least:
+            said = f"{wanted.scene} {score:.3f}, rather {top[0][0]} {top[0][1]:.3f}"
+            raise ClipRejectedError("other_scene", 0, said)
+        return {"scene": {"name": wanted.scene, "score": round(score, 4), "top": top}}
 
     def _members(self, number: int, clip: Image, note: dict[str, Any]) -> list[tuple[str, bytes]]:
         """A kept clip's."""
@@ -202,6 +227,7 @@ class Cutter:
             (f"{key}.{self.recipe.encoding}", encode_clip(clip, self.recipe)),
             (f"{key}.json", canonical_json(note)),
         ]
+        self.hashes.append((key, perceptual_hash(clip)))
         self._spent("encode", before)
         self.report.clips += 1
         return sorted(members)
@@ -221,8 +247,10 @@ class Cutter:
             },
         }
 
-    def _spent(self, stage: str, before: float) -> None:
-        self.report.cpu_s[stage] += time.process_time() - before
+    def _spent(self, stage: str, before: float) -> float:
+        now = time.process_time()
+        self.report.cpu_s[stage] = self.report.cpu_s.get(stage, 0.0) + now - before
+        return now
 
 
 def encode_clip(clip: Image, recipe: Recipe) -> bytes:

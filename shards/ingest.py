@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import threadpoolctl  # type: ignore[import-untyped]
 
+from shards.duplicates import without_duplicates
 from shards.manifest import MANIFEST, ClipFormat, Manifest, Shard, load_manifest
 from shards.pack import (
     SPILLS,
@@ -35,7 +36,8 @@ from shards.pack import (
     unfinished,
 )
 from shards.progress import Progress
-from shards.recipe import RECIPES, Recipe, find_recipe
+from shards.recipe import RECIPES, SCENES, Recipe, SceneFilter, find_recipe
+from shards.scene import scene_filter
 from shards.sources import find_sources
 from shards.storage import Store, is_remote, join, open_store
 from shards.watch import Limits
@@ -151,6 +153,9 @@ def _both_phases(
                     bar.again(records[job.number]["videos"])
                 records[job.number] = record
                 bar.cut(record["videos"])
+    recipe = jobs[0].recipe
+    if recipe.duplicate_bits is not None:
+        records = without_duplicates(records, recipe.duplicate_bits)
     packs = pack_jobs(jobs, records)
     shards = finished_packs(packs, store)
     with progress("pack") as bar:
@@ -287,6 +292,15 @@ def main(
     parser.add_argument("--workers", type=int, help="tasks at a time (default: every CPU)")
     parser.add_argument("--stabilizer", help="sift, sift320 (default) or lk")
     parser.add_argument("--encoding", help="jpg (default) or u8")
+    parser.add_argument("--scene", help=f"keep only clips of it: {', '.join(SCENES)}, or any label")
+    parser.add_argument("--scene-model", help="classifier of places: TorchScript, or .onnx")
+    parser.add_argument("--scene-labels", help="its labels, one per line")
+    parser.add_argument(
+        "--scene-score", type=float, default=0.2, help="probability to ask for (default: 0.2)"
+    )
+    parser.add_argument(
+        "--duplicate-bits", type=int, help="drop copies whose hashes differ in so many bits (0-7)"
+    )
     parser.add_argument("--shard-mib", type=int, help="size to aim at (default: 256)")
     parser.add_argument(
         "--stall-timeout",
@@ -302,14 +316,15 @@ def main(
     )
     parser.add_argument("--fresh", action="store_true", help="replace what is at DST")
     given = parser.parse_args(arguments)
-    changes = {name: getattr(given, name) for name in ("stabilizer", "encoding")}
+    changes = {name: getattr(given, name) for name in ("stabilizer", "encoding", "duplicate_bits")}
     changes["shard_bytes"] = given.shard_mib and given.shard_mib << 20
     try:
         changed = {name: value for name, value in changes.items() if value is not None}
         recipe = dataclasses.replace(find_recipe(given.recipe), **changed)
+        recipe = dataclasses.replace(recipe, scene=_scene(given, recipe))
         times = {"stall_s": given.stall_timeout, "total_s": given.source_timeout}
         limits = Limits(**{name: value for name, value in times.items() if value is not None})
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return run(
@@ -320,6 +335,21 @@ def main(
         fresh=given.fresh,
         limits=limits,
     )
+
+
+def _scene(given: argparse.Namespace, recipe: Recipe) -> SceneFilter | None:
+    asked = (given.scene, given.scene_model, given.scene_labels)
+    if recipe.name == "flickr_filtered" and not all(asked):
+        raise ValueError(
+            "recipe 'flickr_filtered' needs --scene, --scene-model and --scene-labels: which clips "
+            "to keep, and a classifier (for instance of Places365) that tells"
+        )
+    if not any(asked):
+        return None
+    if recipe.name != "flickr_filtered":
+        raise ValueError(f"recipe {recipe.name!r} takes every scene; --recipe flickr_filtered asks")
+    where = (str(Path(p).absolute()) if "://" not in p else p for p in asked[1:])
+    return scene_filter(given.scene, given.scene_score, *where)
 
 
 if __name__ == "__main__":

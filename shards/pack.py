@@ -26,6 +26,7 @@ import google_crc32c
 from shards.cut import Cutter, canonical_json
 from shards.manifest import Shard
 from shards.recipe import Recipe
+from shards.scene import classifier
 from shards.sources import Source
 from shards.storage import Store, open_store
 from shards.tarfmt import Member, format_index, write_tar
@@ -115,10 +116,13 @@ def cut_jobs(plan: Plan, dataset: str, limits: Limits | None = None) -> list[Cut
 def cut_batch(job: CutJob) -> dict[str, Any]:
     """Cuts a batch, writes its spill, then its record; returns the record.
 
-    A record: `attempt` (the job's), `tar_bytes`, `members` ([name, offset, size, crc32c] each) and
-    `videos`, one VideoReport as a dict per source. Nothing is kept of a source that timed out.
+    A record: `attempt` (the job's), `tar_bytes`, `members` ([name, offset, size, crc32c] each),
+    `hashes` ([key, perceptual hash] of each clip) and `videos`, one VideoReport as a dict per
+    source. Nothing is kept of a source that timed out. Raises what `shards.scene` does.
     """
     store = open_store(job.dataset)
+    if job.recipe.scene:
+        classifier(job.recipe.scene)  # a model that cannot be read is no fault of the videos
     watch = Watch(job.limits, store, job.note)
     while True:
         try:
@@ -142,6 +146,7 @@ def _cut_batch(job: CutJob, store: Store, watch: Watch) -> dict[str, Any]:
         "attempt": job.attempt,
         "tar_bytes": size,
         "members": [[m.name, m.offset, m.size, m.crc32c] for m in members],
+        "hashes": [entry for cutter in cutters for entry in cutter.hashes],
         "videos": [dataclasses.asdict(cutter.report) for cutter in cutters],
     }
     store.write(job.record, canonical_json(record))

@@ -19,6 +19,27 @@ ALGORITHM = 2
 """Raised whenever the same recipe would give other bytes: finished datasets keep their number."""
 
 
+SCENES = ("beach", "golf_course", "hospital_room", "train_station")  # the paper's four
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneFilter:
+    """Only clips that show `scene` with a probability of at least `least` are kept.
+
+    model, labels: locations, see `shards.scene`. digest: sha256 of the two files, in hex.
+    """
+
+    scene: str
+    least: float
+    model: str
+    labels: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= 1:
+            raise ValueError(f"scene_score={self.least}: must be above 0 and at most 1")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """How sources become shards.
@@ -27,7 +48,9 @@ class Recipe:
     frames, size_px, fps: a clip is `frames` pictures of size_px x size_px at `fps`.
     least_frames: of a strip; shorter than a clip, its last frame is repeated.
     stabilizer: see `shards.stabilize`; strips are taken as they are. encoding: the clip member's
-    extension.
+    extension. scene: which clips are kept; None for all.
+    duplicate_bits: clips of other sources whose hashes differ in so many bits are copies and left
+    out (see `shards.duplicates`); None keeps all.
     batch_sources: most sources cut by one task; group_batches: batches whose clips are mixed before
     they are dealt into shards of about `shard_bytes`.
     """
@@ -41,6 +64,8 @@ class Recipe:
     stabilizer: Backend = "sift320"
     encoding: Encoding = "jpg"
     jpeg_quality: int = 95
+    scene: SceneFilter | None = None
+    duplicate_bits: int | None = None
     batch_sources: int = 16
     group_batches: int = 4096
     shard_bytes: int = 256 << 20
@@ -53,6 +78,8 @@ class Recipe:
         for field in ("frames", "size_px", "fps", "batch_sources", "group_batches", "shard_bytes"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)}: must be at least 1")
+        if self.duplicate_bits is not None and not 0 <= self.duplicate_bits <= 7:
+            raise ValueError(f"duplicate_bits={self.duplicate_bits}: must be between 0 and 7")
         if not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality={self.jpeg_quality}: must be between 1 and 100")
 
@@ -64,12 +91,17 @@ class Recipe:
         return "raw uint8, T H W C"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, with the algorithm's number."""
-        return {**dataclasses.asdict(self), "algorithm": ALGORITHM}
+        """Plain values for JSON, with the algorithm's number; no place where a file lies."""
+        values = {**dataclasses.asdict(self), "algorithm": ALGORITHM}
+        if self.scene:
+            kept = ("scene", "least", "digest")
+            values["scene"] = {name: values["scene"][name] for name in kept}
+        return values
 
 
 RECIPES = {
     "flickr": Recipe(name="flickr"),
+    "flickr_filtered": Recipe(name="flickr_filtered", duplicate_bits=6),
     "strips": Recipe(name="strips", reads="strip", batch_sources=256),
     "tinyvideo": Recipe(name="tinyvideo", reads="archive", least_frames=16),
 }

@@ -43,11 +43,15 @@ class VideoRejectedError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Picture:
-    """One decoded frame: `gray` (H, W) and `canvas` (H', W', 3), uint8, full range."""
+    """One decoded frame: `gray` (H, W) and `canvas` (H', W', 3), uint8, full range.
+
+    scene: like canvas, larger, for the first and then one in `scene_every` slots of the grid.
+    """
 
     gray: Image
     canvas: Image
     corrupt: bool
+    scene: Image | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -119,17 +123,27 @@ class Video:
 
     file: the bytes (a seekable file) or a local path. fps: of the grid. canvas_px: the canvas's
     short side. gray_px: the longest side of `gray`, never enlarged; None keeps the source's size.
+    scene_px, scene_every: the short side of `scene`, and how often it is made; 0 for never.
     After `frames()` has ended, `damage` says why it ended early, or is None.
 
     Raises VideoRejectedError: `not_video` when there is no video stream in it.
     """
 
     def __init__(
-        self, file: BinaryIO | str, *, fps: int, canvas_px: int, gray_px: int | None
+        self,
+        file: BinaryIO | str,
+        *,
+        fps: int,
+        canvas_px: int,
+        gray_px: int | None,
+        scene_px: int = 0,
+        scene_every: int = 0,
     ) -> None:
         self.fps = fps
         self.canvas_px = canvas_px
         self.gray_px = gray_px
+        self.scene_px = scene_px
+        self.scene_every = scene_every
         self.damage: str | None = None
         self.decoded = 0
         try:
@@ -147,6 +161,7 @@ class Video:
         # One scaler each, kept: a scaler made per frame leaks megabytes in current FFmpeg.
         self._gray = VideoReformatter()
         self._color = VideoReformatter()
+        self._large = VideoReformatter()
 
     def __enter__(self) -> Video:
         return self
@@ -178,7 +193,8 @@ class Video:
             segment += shown.starts and shown.slots > 0
             if shown.slots <= 0:
                 continue
-            picture = self._picture(shown.item)
+            judged = self.scene_every > 0 and -index % self.scene_every < shown.slots
+            picture = self._picture(shown.item, judged)
             for k in range(shown.slots):
                 time = float(shown.time + Fraction(k, self.fps))
                 yield Frame(index=index, time_s=time, segment=segment, picture=picture)
@@ -197,17 +213,22 @@ class Video:
         except (av.FFmpegError, EOFError) as error:
             self.damage = _said(error)
 
-    def _picture(self, frame: Any) -> Picture:
+    def _picture(self, frame: Any, judged: bool) -> Picture:
         width, height = _display_size(frame, self._stream)
         gray_scale = min(1.0, self.gray_px / max(width, height)) if self.gray_px else 1.0
         gray = _scaled(self._gray, frame, "gray", width * gray_scale, height * gray_scale)
         scale = self.canvas_px / min(width, height)
         canvas = _scaled(self._color, frame, "rgb24", width * scale, height * scale)
+        scene = None
+        if judged:
+            scale = self.scene_px / min(width, height)
+            scene = _scaled(self._large, frame, "rgb24", width * scale, height * scale)
         turns = round(frame.rotation / 90) % 4
         if turns:
             gray = np.ascontiguousarray(np.rot90(gray, turns))
             canvas = np.ascontiguousarray(np.rot90(canvas, turns))
-        return Picture(gray=gray, canvas=canvas, corrupt=frame.is_corrupt)
+            scene = None if scene is None else np.ascontiguousarray(np.rot90(scene, turns))
+        return Picture(gray=gray, canvas=canvas, corrupt=frame.is_corrupt, scene=scene)
 
 
 class _Clock:
