@@ -15,17 +15,13 @@ import json
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Experiment
 from orchestrator.experiments import SCALES, resolve
-from orchestrator.preflight import DEADLINE_S, Check, Finding, run_checks, site_checks
+from orchestrator.preflight import Check, Finding, run_checks, site_checks
 from orchestrator.site import Site
-
-ZOMBIE_S = 300.0
-HEARTBEAT_TAG = "orchestrator.heartbeat"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("overrides", nargs="*", metavar="path=value")
     out.add_argument("--scale", help=f"a named bundle of overrides: {', '.join(SCALES)}")
     out.add_argument("--bandwidth", action="store_true", help="time an all-reduce over the nodes")
+    out.add_argument("--reap", action="store_true", help="set zombie runs in MLflow to KILLED")
     out.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return out
 
@@ -53,10 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     site = Site.from_environment()
-    found = run_checks(site_checks(site, experiment), deadline_s=DEADLINE_S)
+    found = run_checks(site_checks(site, experiment))
     facts: dict[str, Any] = {}
     if found["mlflow"] is None:
-        found |= run_checks({"zombies": lambda: zombies(site.mlflow_uri)})
+        found |= run_checks({"zombies": lambda: zombies(site.mlflow_uri, reap=given.reap)})
     if "RAY_ADDRESS" in os.environ:
         found |= _cluster(experiment, facts, bandwidth=given.bandwidth)
     _show(found, facts, as_json=given.json)
@@ -81,9 +78,9 @@ def _cluster(
     except (OSError, RuntimeError) as error:
         return {"cluster": _unreachable(address, f"{type(error).__name__}: {error}")}
     checks: dict[str, Check] = {"cluster": lambda: None}
-    checks |= cluster_checks(experiment, timeout_s=DEADLINE_S)
+    checks |= cluster_checks(experiment)
     try:
-        found = run_checks(checks, deadline_s=2 * DEADLINE_S)
+        found = run_checks(checks)
         if bandwidth:
             facts["all_reduce_gbit_s"] = all_reduce_gbit_s()
     finally:
@@ -112,48 +109,27 @@ def _unreachable(address: str, evidence: str) -> Finding:
     )
 
 
-def zombies(uri: str) -> Finding | None:
-    """Runs that MLflow calls RUNNING and nobody drives: no heartbeat for five minutes."""
+def zombies(uri: str, *, reap: bool) -> Finding | None:
+    """Whether MLflow calls runs RUNNING that nobody drives. reap: makes them KILLED instead."""
     from orchestrator import tracking
 
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return None
-    found = silent_runs(tracking.client(uri), older_than_s=ZOMBIE_S, now=time.time())
+    mlflow = tracking.client(uri)
+    if reap:
+        tracking.reap(mlflow)
+    found = tracking.silent_runs(mlflow)
     if not found:
         return None
     return Finding(
-        problem=f"MLflow says that {len(found)} run(s) are running which nobody drives",
+        problem=f"MLflow calls {len(found)} run(s) running that nobody drives",
         evidence="; ".join(
-            f"{name}, silent for {silent_s / 60:.0f} min" for name, silent_s in found[:5]
+            f"{run.data.tags[tracking.RUN_TAG]}, silent for {silent_s / 60:.0f} min"
+            for run, silent_s in found[:5]
         ),
-        remedy="Start them again to go on, or set their status in MLflow to KILLED",
+        remedy="Start them again to go on; --reap sets them to KILLED, as the next start does",
         fatal=False,
     )
-
-
-def silent_runs(mlflow: Any, *, older_than_s: float, now: float) -> list[tuple[str, float]]:
-    """(run name, seconds since its last heartbeat) of runs with status RUNNING, oldest first.
-
-    now: seconds since 1970. A run without a heartbeat counts from its start.
-    """
-    from orchestrator.tracking import RUN_TAG
-
-    ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
-    found: list[tuple[str, float]] = []
-    token = None
-    while ids:
-        page = mlflow.search_runs(
-            ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token
-        )
-        for run in page:
-            beat = run.data.tags.get(HEARTBEAT_TAG, run.info.start_time / 1000)
-            silent_s = now - float(beat)
-            if RUN_TAG in run.data.tags and silent_s > older_than_s:
-                found.append((run.data.tags[RUN_TAG], silent_s))
-        token = page.token
-        if not token:
-            break
-    return sorted(found, key=lambda each: -each[1])
 
 
 def _show(found: dict[str, Finding | None], facts: dict[str, Any], *, as_json: bool) -> None:

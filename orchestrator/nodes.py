@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config import Experiment
-from orchestrator.preflight import Check, Finding
+from orchestrator.preflight import DEADLINE_S, Check, Finding
 
 MOST_SKEW_S = 2.0
 LEAST_SHM = 256 << 20
@@ -48,8 +48,13 @@ class Node:
     error: str = ""
 
 
-def cluster_checks(experiment: Experiment | None, *, timeout_s: float) -> dict[str, Check]:
-    """The checks of the connected cluster. All but the first share one round of questions."""
+def cluster_checks(
+    experiment: Experiment | None, *, timeout_s: float = 0.75 * DEADLINE_S
+) -> dict[str, Check]:
+    """The checks of the connected cluster. All but the first share one round of questions.
+
+    timeout_s: for all nodes to answer; those that do not are found by `nodes`.
+    """
     ask = _once(lambda: gather(timeout_s=timeout_s))
 
     def check(of: Callable[[list[Node]], Finding | None]) -> Check:

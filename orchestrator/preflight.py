@@ -56,19 +56,11 @@ class PreflightError(ValueError):
     """The run would fail; the message says why and what to do."""
 
 
-def demand(
-    experiment: Experiment, site: Site, *, connected: bool, deadline_s: float = DEADLINE_S
-) -> None:
-    """Checks all that `experiment` needs; tells what is not fatal on stderr.
+def demand(checks: Mapping[str, Check], *, deadline_s: float = DEADLINE_S) -> None:
+    """Makes the checks; tells what is not fatal on stderr.
 
-    connected: this process has joined a Ray cluster, whose nodes are checked as well. Raises
-    PreflightError with every fatal finding.
+    Raises PreflightError with every fatal finding.
     """
-    checks = site_checks(site, experiment)
-    if connected:
-        from orchestrator.nodes import cluster_checks
-
-        checks |= cluster_checks(experiment, timeout_s=deadline_s)
     found = [f for f in run_checks(checks, deadline_s=deadline_s).values() if f is not None]
     for finding in found:
         if not finding.fatal:

@@ -2,6 +2,7 @@
 
     python -m orchestrator.run                              lists
     python -m orchestrator.run vgan_golf --plan             what would run
+    python -m orchestrator.run vgan_golf --plan --on 8xh100 and for how much, there
     python -m orchestrator.run vgan_golf optim.lr=1e-4      runs; the same again resumes
 
 Exit status: 0 done, 1 the work failed, 2 the call was wrong.
@@ -18,6 +19,7 @@ from typing import Any
 
 from orchestrator.config import Experiment, flat, plain, run_name
 from orchestrator.experiments import EXPERIMENTS, SCALES, resolve
+from orchestrator.hardware import find_machine
 from orchestrator.site import Site
 
 
@@ -47,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("overrides", nargs="*", metavar="path=value")
     out.add_argument("--scale", help=f"a named bundle of overrides: {', '.join(SCALES)}")
     out.add_argument("--plan", action="store_true", help="print what would run, run nothing")
+    out.add_argument("--on", metavar="MACHINE", help="with --plan: time and cost there")
     out.add_argument("--json", action="store_true", help="one JSON object on the last line")
     out.add_argument("--fresh", action="store_true", help="start another run of the same name")
     return out
@@ -59,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         listing(as_json=arguments.json)
         return 0
     try:
+        if arguments.on and not arguments.plan:
+            raise ValueError(f"--on {arguments.on}: goes with --plan; a run takes RAY_ADDRESS's")
+        machine = find_machine(arguments.on) if arguments.on else None
         experiment = resolve(arguments.name, arguments.scale, arguments.overrides)
         site = Site.from_environment()
         plan, version = make_plan(experiment, site, fresh=arguments.fresh)
@@ -66,7 +72,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if arguments.plan:
-        show(dataclasses.asdict(plan), as_json=arguments.json)
+        from orchestrator.estimate import estimate
+        from shards.read import open_dataset
+
+        manifest = open_dataset(site.dataset(experiment.data.name)).manifest
+        figures = estimate(experiment, manifest, site, machine)
+        show(dataclasses.asdict(plan) | figures, as_json=arguments.json)
         return 0
     from orchestrator.launch import launch
 
@@ -192,13 +203,17 @@ def show(value: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(plain(value)))
         return
-    for key, item in value.items():
+    _print_tree(value, indent=0)
+
+
+def _print_tree(value: dict[str, Any], *, indent: int) -> None:
+    for name, item in value.items():
         if isinstance(item, dict):
-            print(f"{key}:")
-            for name, inner in item.items():
-                print(f"  {name:<28} {inner}")
+            print(f"{'':{indent}}{name}:")
+            _print_tree(item, indent=indent + 2)
         else:
-            print(f"{key + ':':<18}{item}")
+            shown = f"{item:.4g}" if isinstance(item, float) else "-" if item is None else item
+            print(f"{'':{indent}}{name + ':':<{30 - indent}} {shown}")
 
 
 if __name__ == "__main__":

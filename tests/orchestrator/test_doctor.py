@@ -6,8 +6,8 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.doctor import HEARTBEAT_TAG, main, silent_runs
-from orchestrator.tracking import RUN_TAG, create_run
+from orchestrator.doctor import main
+from orchestrator.tracking import HEARTBEAT_TAG, RUN_TAG, create_run
 
 SMALL = ["data.name=squares", "data.global_batch=4", "model.width=2", "resources.use_gpu=false"]
 
@@ -65,20 +65,28 @@ def test_doctor_wrong_call_exits_2(site, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_doctor_names_the_runs_that_nobody_drives(site, capsys):
+def test_doctor_names_the_runs_that_nobody_drives_and_reaps_those_alone(site, capsys):
     uri = f"sqlite:///{site}/mlflow.db"
     client = MlflowClient(uri)
-    now = time.time()
+    ids = {}
     for name, beat_ago_s in {"dead": 3600, "alive": 20, "over": 3600}.items():
-        run = create_run(client, uri, name=name, experiment="vgan").info.run_id
-        client.set_tag(run, HEARTBEAT_TAG, now - beat_ago_s)
-        if name == "over":
-            client.set_terminated(run, "FINISHED")
-    create_run(client, uri, name="young", experiment="vgan")  # has not beaten yet
+        ids[name] = create_run(client, uri, name=name, experiment="vgan").info.run_id
+        client.set_tag(ids[name], HEARTBEAT_TAG, time.time() - beat_ago_s)
+    client.set_terminated(ids["over"], "FINISHED")
     experiment = client.get_experiment_by_name("vgan").experiment_id
-    foreign = client.create_run(experiment).info.run_id  # not ours to judge
-    assert RUN_TAG not in client.get_run(foreign).data.tags
+    hour_ago = int(1000 * (time.time() - 3600))
+    ids["foreign"] = client.create_run(experiment, start_time=hour_ago).info.run_id
+    tags = {RUN_TAG: "never beat"}
+    ids["never beat"] = client.create_run(experiment, start_time=hour_ago, tags=tags).info.run_id
     assert main(["--json"]) == 1
-    assert checks(capsys)["zombies"]["evidence"] == "dead, silent for 60 min"
-    later = silent_runs(client, older_than_s=300, now=now + 1000)
-    assert [name for name, _ in later] == ["dead", "alive", "young"]
+    named = checks(capsys)["zombies"]["evidence"].split("; ")
+    assert sorted(named) == ["dead, silent for 60 min", "never beat, silent for 60 min"]
+    assert main(["--reap"]) == 0
+    status = {name: client.get_run(run).info.status for name, run in ids.items()}
+    assert status == {
+        "dead": "KILLED",
+        "alive": "RUNNING",
+        "over": "FINISHED",
+        "foreign": "RUNNING",
+        "never beat": "KILLED",
+    }
