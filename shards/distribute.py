@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # Read when ray is imported: no telemetry, no login, and workers run this very environment.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -34,7 +34,9 @@ def cluster(workers: int | None) -> Iterator[int]:
     """
     mine = not ray.is_initialized()
     if mine:
-        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
+        # Without an address Ray would join whatever head happens to run on this machine.
+        joins = bool(os.environ.get("RAY_ADDRESS"))
+        local: dict[str, Any] = {} if joins else {"address": "local", "num_cpus": workers}
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **local)
     try:
         cpus = int(ray.cluster_resources().get("CPU", 1))

@@ -1,17 +1,22 @@
 """Look at a dataset: `python -m shards.preview DATASET [--out FOLDER]`.
 
 Writes `clips.png`, a contact sheet with one clip per row (every fourth frame, and at the right how
-much each pixel moves over time: black is still), and `clips.gif`, the same clips playing.
+much each pixel moves over time: black is still), `clips.gif`, the same clips playing, and
+`clips.html`, one page with each clip playing beside where it came from. The page needs no other
+file.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import html
+import io
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -23,6 +28,28 @@ from shards.storage import Store, open_store
 from shards.tarfmt import Member, parse_index
 from shards.video import Image
 
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ font: 14px/1.45 system-ui, sans-serif; margin: 2rem; background: #fafafa; color: #222 }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem }}
+figure {{ margin: 0; padding: .75rem; background: #fff; border: 1px solid #ddd }}
+img {{ width: 100%; image-rendering: pixelated; display: block; margin-bottom: .5rem }}
+dl {{ display: grid; grid-template-columns: auto 1fr; gap: 0 .75rem; margin: 0; font-size: 12px }}
+dt {{ color: #777 }} dd {{ margin: 0; overflow-wrap: anywhere }}
+@media (prefers-color-scheme: dark) {{
+body {{ background: #151515; color: #ddd }}
+figure {{ background: #1e1e1e; border-color: #333 }} }}
+</style>
+<h1>{title}</h1>
+<p>{about}</p>
+<main>
+{figures}
+</main>
+</html>
+"""
 EVERY = 4
 """The sheet shows each so-many-th frame of a clip."""
 
@@ -43,7 +70,10 @@ def some_clips(store: Store, manifest: Manifest, count: int) -> Iterator[tuple[I
             for n in here:
                 clip = np.empty(manifest.clip.shape, np.uint8)
                 decode_into(_read(store, shard.tar, samples[n]), clip, manifest.clip.encoding)
-                yield clip, json.loads(_read(store, shard.tar, notes[samples[n].key]))
+                note = {"source": samples[n].key}  # of what others made, maybe all there is
+                if member := notes.get(samples[n].key):
+                    note |= json.loads(_read(store, shard.tar, member))
+                yield clip, note
 
 
 def contact_sheet(clips: list[Image]) -> Image:
@@ -56,7 +86,7 @@ def contact_sheet(clips: list[Image]) -> Image:
     return np.vstack(rows)
 
 
-def write_gif(clips: list[Image], path: Path, fps: float) -> None:
+def write_gif(clips: list[Image], to: Path | IO[bytes], fps: float) -> None:
     """The clips side by side, playing, twice enlarged. `clips` have equal shapes."""
     across = max(1, round(len(clips) ** 0.5))
     rows = [clips[n : n + across] for n in range(0, len(clips), across)]
@@ -69,7 +99,42 @@ def write_gif(clips: list[Image], path: Path, fps: float) -> None:
     # One palette for all frames: a palette each would flicker.
     palette = Pil.fromarray(np.vstack(list(together[:: len(together) // 2]))).quantize(256)
     first, *rest = (frame.quantize(palette=palette) for frame in large)
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    first.save(to, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+
+
+def page(shown: list[tuple[Image, Any]], manifest: Manifest, title: str) -> str:
+    """One HTML document: every clip as an animation, with its provenance."""
+    counts = manifest.counts
+    about = f"{manifest.samples} clips of {counts.get('videos_kept', '?')} videos, "
+    about += f"{manifest.clip.detail}; version {manifest.version}; {len(shown)} are shown"
+    return PAGE.format(
+        title=html.escape(title),
+        about=html.escape(about),
+        figures="\n".join(_figure(clip, note, manifest.clip.fps) for clip, note in shown),
+    )
+
+
+def _figure(clip: Image, note: Any, fps: float) -> str:
+    file = io.BytesIO()
+    write_gif([clip], file, fps)
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    rows = "".join(
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
+        for name, value in _flat(note).items()
+    )
+    picture = f'<img alt="{html.escape(str(note["source"]))}" src="data:image/gif;base64,{data}">'
+    return f"<figure>{picture}<dl>{rows}</dl></figure>"
+
+
+def _flat(note: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested fields as `stabilizer.backend`."""
+    flat: dict[str, str] = {}
+    for name, value in note.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, str) else json.dumps(value)
+    return flat
 
 
 def _read(store: Store, tar: str, member: Member) -> bytes:
@@ -95,13 +160,17 @@ def main(arguments: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     Pil.fromarray(contact_sheet(clips)).save(folder / "clips.png")
     write_gif(clips, folder / "clips.gif", manifest.clip.fps)
+    title = store.location.rpartition("/")[2] or store.location
+    (folder / "clips.html").write_text(page(shown, manifest, title))
     for number, (_, note) in enumerate(shown):
-        quality = note["stabilizer"]
-        print(
-            f"{number:3d}  {note['source']} at {note['start_s']:.2f} s; moved up to "
-            f"{quality['max_shift_px']} px, covers {quality['min_coverage']:.0%}"
-        )
-    print(f"wrote {folder / 'clips.png'} and {folder / 'clips.gif'}")
+        said = f"{number:3d}  {note['source']} {note.get('entry', '')}"
+        if "start_s" in note:
+            said += f" at {note['start_s']:.2f} s"
+        if quality := note.get("stabilizer"):
+            said += f"; moved up to {quality['max_shift_px']} px"
+            said += f", covers {quality['min_coverage']:.0%}"
+        print(said)
+    print(f"wrote clips.png, clips.gif and clips.html to {folder}")
     return 0
 
 

@@ -1,5 +1,9 @@
 """The sample data: real video files, the same each time, that become a dataset worth looking at."""
 
+import base64
+import io
+from html.parser import HTMLParser
+
 import av
 import cv2
 import numpy as np
@@ -67,6 +71,62 @@ def test_preview_shows_each_clip_in_a_row_and_as_a_moving_picture(dataset, tmp_p
         assert (gif.n_frames, gif.size) == (32, (256, 256))
         assert gif.info["duration"] == 40
     assert "demo_00" in capsys.readouterr().out
+
+
+class Page(HTMLParser):
+    """What a browser would find: animations, and the name and value of every field."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.pictures, self.names, self.values, self._into = [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "img":
+            self.pictures.append(dict(attributes)["src"])
+        self._into = {"dt": self.names, "dd": self.values}.get(tag)
+        if self._into is not None:
+            self._into.append("")
+
+    def handle_endtag(self, _):
+        self._into = None
+
+    def handle_data(self, data):
+        if self._into is not None:
+            self._into[-1] += data
+
+
+def test_preview_page_plays_every_clip_beside_its_provenance(dataset, tmp_path):
+    assert preview.main([str(dataset), "--out", str(tmp_path), "--clips", "3"]) == 0
+    text = (tmp_path / "clips.html").read_text()
+    found = Page(text)
+    store = LocalStore(str(dataset))
+    shown = list(preview.some_clips(store, load_manifest(store), 3))
+    for (clip, note), picture in zip(shown, found.pictures, strict=True):
+        data = base64.b64decode(picture.removeprefix("data:image/gif;base64,"))
+        with Image.open(io.BytesIO(data)) as gif:
+            assert (gif.n_frames, gif.size) == (32, (128, 128))
+            small = gif.convert("RGB").resize((64, 64), Image.Resampling.BOX)
+        assert np.abs(np.asarray(small).astype(int) - clip[0]).mean() < 12  # 256 colours
+        assert note["etag"] in found.values
+    fields = dict(zip(found.names, found.values, strict=False))
+    assert {"source", "start_frame", "stabilizer.backend", "stabilizer.max_shift_px"} <= set(fields)
+    assert "http" not in text  # it stands alone
+
+
+def test_preview_page_escapes_what_a_source_is_called(dataset):
+    store = LocalStore(str(dataset))
+    manifest = load_manifest(store)
+    [(clip, note)] = preview.some_clips(store, manifest, 1)
+    text = preview.page([(clip, {**note, "source": '"><script>x</script>'})], manifest, "<b>")
+    assert "<script>" not in text
+    assert "<b>" not in text
+
+
+def test_preview_of_samples_without_provenance_shows_them_all_the_same(make_dataset, tmp_path):
+    made = make_dataset([3], shape=(8, 16, 16, 3))  # not by our ingest: no source, no stabilizer
+    assert preview.main([made.location, "--out", str(tmp_path / "out"), "--clips", "2"]) == 0
+    assert len(Page((tmp_path / "out/clips.html").read_text()).pictures) == 2
 
 
 def test_preview_of_nothing_says_that_there_is_no_dataset(tmp_path, capsys):
