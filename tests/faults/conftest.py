@@ -61,12 +61,13 @@ class Outcome:
 class Run:
     """One run, started as often as it takes, below `site/NAME`."""
 
-    def __init__(self, site, name, *, workers="1", extra=(), environment=None):
+    def __init__(self, site, name, *, workers="1", extra=(), environment=None, inside=()):
         self.site, self.name = site, name
         self.folder = site / name
         self.log = site / f"{name}.log"
         self.assignments = [*ASSIGNMENTS, f"resources.num_workers={workers}", *extra]
         self.environment = environment or {}
+        self.inside = inside
         self.process = None
 
     def start(self):
@@ -76,7 +77,14 @@ class Run:
             "MLFLOW_TRACKING_URI": self.mlflow,
             **self.environment,
         }
-        command = [sys.executable, "-m", "orchestrator.run", "vgan_golf", *self.assignments]
+        command = [
+            *self.inside,
+            sys.executable,
+            "-m",
+            "orchestrator.run",
+            "vgan_golf",
+            *self.assignments,
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--json"], env=environment, stdout=log, stderr=log
