@@ -20,6 +20,7 @@ from shards import ingest
 from shards.manifest import load_manifest
 from shards.progress import Progress
 from shards.recipe import Recipe
+from shards.report import REPORT
 from shards.storage import open_store
 
 EXPERIMENT = "ingest"
@@ -106,8 +107,8 @@ class _Run:
             self.tracker.tags({"dataset.samples": manifest.samples})
         if self._tracker is None:
             return
-        if status in (0, 1) and any(name == ingest.REPORT for name, _ in store.list(ingest.REPORT)):
-            self._tracker.artifact(ingest.REPORT, store.read(ingest.REPORT))
+        if status in (0, 1) and any(name == REPORT for name, _ in store.list(REPORT)):
+            self._tracker.artifact(REPORT, store.read(REPORT))
         self._tracker.status("FINISHED" if status == 0 else "FAILED")
         self._tracker.close(timeout_s=CLOSE_TIMEOUT_S)
         print(f"MLflow: {self._tracker.page}")

@@ -9,7 +9,7 @@ is not a copy. A copy that was cut to begin elsewhere is not found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cv2
@@ -55,33 +55,22 @@ def find_duplicates(hashes: Mapping[str, str], most_bits: int) -> dict[str, str]
     return {keys[second]: keys[first] for second, first in found.items()}
 
 
-def without_duplicates(
-    records: Mapping[int, dict[str, Any]], most_bits: int
-) -> dict[int, dict[str, Any]]:
-    """Records of cut batches in which each duplicate is a rejected clip of its video."""
-    hashes = {key: value for record in records.values() for key, value in record["hashes"]}
-    found = find_duplicates(hashes, most_bits)
-    return {number: _without(record, found) for number, record in records.items()}
+def rejecting(
+    videos: Iterable[dict[str, Any]], duplicates: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Reports of videos in which each of `duplicates` is a rejected clip."""
+    by_source: dict[str, list[tuple[int, str, str]]] = {}
+    for key, original in sorted(duplicates.items()):
+        source, _, start = key.partition("_")
+        by_source.setdefault(source, []).append((int(start), "duplicate", f"of {original}"))
+    return [_rejecting(video, by_source.get(video["id"], [])) for video in videos]
 
 
-def _without(record: dict[str, Any], found: Mapping[str, str]) -> dict[str, Any]:
-    members = [member for member in record["members"] if member[0].partition(".")[0] not in found]
-    mine = [key for key, _ in record["hashes"] if key in found]
-    videos = [_rejecting(video, mine, found) for video in record["videos"]]
-    return {**record, "members": members, "videos": videos}
-
-
-def _rejecting(
-    video: dict[str, Any], mine: Sequence[str], found: Mapping[str, str]
-) -> dict[str, Any]:
-    gone = [key for key in mine if key.startswith(f"{video['id']}_")]
-    if not gone:
-        return video
-    rejected = [(int(key.rpartition("_")[2]), "duplicate", f"of {found[key]}") for key in gone]
+def _rejecting(video: dict[str, Any], gone: list[tuple[int, str, str]]) -> dict[str, Any]:
     left = video["clips"] - len(gone)
     return {
         **video,
         "clips": left,
-        "rejected": [*video["rejected"], *rejected],
-        "reason": video["reason"] if left else "no_clip_kept",
+        "rejected": [*video["rejected"], *gone],
+        "reason": video["reason"] if left or not gone else "no_clip_kept",
     }

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import threadpoolctl  # type: ignore[import-untyped]
 
-from shards.duplicates import without_duplicates
-from shards.manifest import MANIFEST, ClipFormat, Manifest, Shard, load_manifest
+from shards.duplicates import find_duplicates, rejecting
+from shards.manifest import MANIFEST, Manifest, Shard, load_manifest
 from shards.pack import (
     SPILLS,
     CutJob,
@@ -31,20 +28,21 @@ from shards.pack import (
     cut_jobs,
     finished_cuts,
     finished_packs,
+    groups,
     pack_jobs,
     pack_shard,
+    read_record,
     unfinished,
 )
 from shards.progress import Progress
 from shards.recipe import RECIPES, SCENES, Recipe, SceneFilter, find_recipe
+from shards.report import REPORT, Outcome, count, reasons, report_json, seal, summary
 from shards.scene import scene_filter
 from shards.sources import find_sources
 from shards.storage import Store, is_remote, join, open_store
 from shards.watch import Limits
 
-REPORT = "report.json"
 _OWN_SHARD = re.compile(r"shards/\d{6}\.(tar|idx)")
-Records = dict[int, dict[str, Any]]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Run = Callable[[Callable[[Job], Result], Sequence[Job]], Iterator[tuple[Job, Result]]]
@@ -56,15 +54,6 @@ class NothingKeptError(Exception):
 
 class OccupiedError(Exception):
     """DST holds something that this ingest did not make."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What an ingest left: the manifest, the report's location, and whether it was there before."""
-
-    manifest: Manifest
-    report: str
-    existed: bool
 
 
 def ingest(
@@ -96,7 +85,7 @@ def ingest(
     _clear(store, keep=plan.hash)
     jobs = cut_jobs(plan, dst, limits)
     if workers is not None and workers <= 1:
-        records, shards = _both_phases(jobs, store, _one_by_one, progress)
+        videos, shards = _both_phases(jobs, store, _one_by_one, progress)
     else:
         from shards import distribute
 
@@ -105,16 +94,12 @@ def ingest(
             def everywhere(task: Any, todo: Any) -> Any:
                 return distribute.spread(task, todo, at_a_time)
 
-            records, shards = _both_phases(jobs, store, everywhere, progress)
-    videos = sorted(
-        (video for record in records.values() for video in record["videos"]),
-        key=lambda video: str(video["source"]),
-    )
+            videos, shards = _both_phases(jobs, store, everywhere, progress)
     counts = count(videos)
-    store.write(REPORT, _report(plan, counts, videos))
+    store.write(REPORT, report_json(plan, counts, videos))
     if not shards:
-        raise NothingKeptError(f"no clip of {len(videos)} videos was kept: {_reasons(counts)}")
-    manifest = _manifest(plan, shards, counts)
+        raise NothingKeptError(f"no clip of {len(videos)} videos was kept: {reasons(counts)}")
+    manifest = seal(plan, shards, counts)
     store.write(MANIFEST, manifest.to_json())
     for name, _ in list(store.list(f"{SPILLS}/")):
         store.delete(name)
@@ -123,25 +108,10 @@ def ingest(
     return Outcome(manifest=manifest, report=report, existed=False)
 
 
-def count(videos: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """How many videos and clips were read, kept, and rejected by reason; whole seconds of video."""
-    counts: Counter[str] = Counter(videos=0, videos_kept=0, clips=0, clips_kept=0)
-    seconds = 0.0
-    for video in videos:
-        counts["videos"] += 1
-        counts["videos_cut_short"] += video["note"] is not None
-        counts[f"videos_rejected_{video['reason']}" if video["reason"] else "videos_kept"] += 1
-        counts["clips"] += video["clips"] + len(video["rejected"])
-        counts["clips_kept"] += video["clips"]
-        counts.update(f"clips_rejected_{reason}" for _, reason, _ in video["rejected"])
-        seconds += video["seconds"]
-    counts["seconds"] = round(seconds)
-    return dict(sorted(counts.items()))
-
-
 def _both_phases(
     jobs: list[CutJob], store: Store, run: Any, progress: Callable[[str], Progress]
-) -> tuple[Records, list[Shard]]:
+) -> tuple[list[dict[str, Any]], list[Shard]]:
+    """(reports of all videos, sorted by source; the shards)."""
     records = finished_cuts(jobs, store)
     with progress("cut") as bar:
         bar.start(sum(len(job.sources) for job in jobs))
@@ -153,17 +123,28 @@ def _both_phases(
                     bar.again(records[job.number]["videos"])
                 records[job.number] = record
                 bar.cut(record["videos"])
-    recipe = jobs[0].recipe
-    if recipe.duplicate_bits is not None:
-        records = without_duplicates(records, recipe.duplicate_bits)
-    packs = pack_jobs(jobs, records)
-    shards = finished_packs(packs, store)
+    copies = _copies(jobs, store)
+    shards: list[Shard] = []
     with progress("pack") as bar:
-        bar.start(len(packs), done=len(shards))
-        for pack, shard in run(pack_shard, [pack for pack in packs if pack.name not in shards]):
-            shards[pack.name] = shard
-            bar.packed(shard)
-    return records, [shards[pack.name] for pack in packs]
+        bar.start(0)
+        for group in groups(jobs):
+            packs = pack_jobs(group, store, first=len(shards), without=copies)
+            written = finished_packs(packs, store)
+            bar.more(len(packs), len(written))
+            for pack, shard in run(pack_shard, [p for p in packs if p.name not in written]):
+                written[pack.name] = shard
+                bar.packed(shard)
+            shards += [written[pack.name] for pack in packs]
+    videos = rejecting((video for r in records.values() for video in r["videos"]), copies)
+    return sorted(videos, key=lambda video: str(video["source"])), shards
+
+
+def _copies(jobs: list[CutJob], store: Store) -> dict[str, str]:
+    most_bits = jobs[0].recipe.duplicate_bits
+    if most_bits is None:
+        return {}
+    hashes = (entry for job in jobs for entry in read_record(job, store)["hashes"])
+    return find_duplicates(dict(hashes), most_bits)
 
 
 def _one_by_one(task: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
@@ -199,53 +180,6 @@ def _clear(store: Store, *, keep: str | None = None) -> None:
     written = [name for name, _ in store.list("shards/") if _OWN_SHARD.fullmatch(name)]
     for name in [*sealed, REPORT, *written, *others]:  # first the seal: the rest is no dataset
         store.delete(name)
-
-
-def _manifest(plan: Plan, shards: list[Shard], counts: dict[str, int]) -> Manifest:
-    recipe = plan.recipe
-    return Manifest(
-        clip=ClipFormat(
-            frames=recipe.frames,
-            height=recipe.size_px,
-            width=recipe.size_px,
-            channels=3,
-            fps=recipe.fps,
-            encoding=recipe.encoding,
-            detail=recipe.detail,
-        ),
-        shards=tuple(shards),
-        recipe={**recipe.to_dict(), "plan": plan.hash},
-        counts=counts,
-    )
-
-
-def _report(plan: Plan, counts: dict[str, int], videos: list[dict[str, Any]]) -> bytes:
-    report = {"recipe": plan.recipe.to_dict(), "plan": plan.hash, "counts": counts}
-    return json.dumps({**report, "videos": videos}, indent=1).encode() + b"\n"
-
-
-def _reasons(counts: dict[str, int]) -> str:
-    found = {name: number for name, number in counts.items() if "_rejected_" in name}
-    return ", ".join(f"{name.replace('_rejected_', ' ')} {n}" for name, n in found.items())
-
-
-def summary(outcome: Outcome) -> str:
-    """The closing table, for people."""
-    counts = outcome.manifest.counts
-    lines = []
-    for kind in ("videos", "clips"):
-        lines.append(f"{kind:<8}{counts[kind]:>10}   kept {counts[f'{kind}_kept']}")
-        marker = f"{kind}_rejected_"
-        rejected = {k.removeprefix(marker): n for k, n in counts.items() if k.startswith(marker)}
-        lines += [f"  rejected {n:>7}   {k}" for k, n in sorted(rejected.items())]
-    if counts["videos_cut_short"]:
-        lines.append(f"  (of {counts['videos_cut_short']} videos only a part could be read)")
-    size = sum(shard.bytes for shard in outcome.manifest.shards)
-    lines.append(f"read    {counts['seconds'] / 3600:>10.3f}   hours of video")
-    lines.append(f"wrote   {size / 1e6:>10.1f}   MB in {len(outcome.manifest.shards)} shards")
-    lines.append(f"version {outcome.manifest.version}")
-    lines.append(f"each video's fate: {outcome.report}")
-    return "\n".join(lines)
 
 
 def ingest_command(src: str, dst: str, recipe: Recipe, **options: Any) -> int:

@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def cut_jobs(plan: Plan, dataset: str, limits: Limits | None = None) -> list[Cut
 
 
 def cut_batch(job: CutJob) -> dict[str, Any]:
-    """Cuts a batch, writes its spill, then its record; returns the record.
+    """Cuts a batch, writes its spill, then its record; returns the record in brief.
 
     A record: `attempt` (the job's), `tar_bytes`, `members` ([name, offset, size, crc32c] each),
     `hashes` ([key, perceptual hash] of each clip) and `videos`, one VideoReport as a dict per
@@ -150,7 +150,7 @@ def _cut_batch(job: CutJob, store: Store, watch: Watch) -> dict[str, Any]:
         "videos": [dataclasses.asdict(cutter.report) for cutter in cutters],
     }
     store.write(job.record, canonical_json(record))
-    return record
+    return brief(record)
 
 
 def _samples(cutters: list[Cutter], watch: Watch) -> Iterator[tuple[str, bytes]]:
@@ -177,39 +177,57 @@ def unfinished(jobs: Sequence[CutJob], records: Mapping[int, dict[str, Any]]) ->
     return left
 
 
+def read_record(job: CutJob, store: Store) -> dict[str, Any]:
+    """The whole record of a batch that was cut."""
+    record: dict[str, Any] = json.loads(store.read(job.record))
+    return record
+
+
+def brief(record: dict[str, Any]) -> dict[str, Any]:
+    """What the driver keeps of a record in memory: of millions of clips, not one line each."""
+    return {"attempt": record["attempt"], "videos": record["videos"]}
+
+
 def finished_cuts(jobs: Sequence[CutJob], store: Store) -> dict[int, dict[str, Any]]:
-    """The records of an earlier run, by batch, where the spill they promise is there whole."""
+    """Brief records of an earlier run, by batch, where the spill they promise is there whole."""
     sizes = dict(store.list(f"{jobs[0].folder}/cut/")) if jobs else {}
     done = {}
     for job in jobs:
         if job.record in sizes and job.tar in sizes:
-            record = json.loads(store.read(job.record))
+            record = read_record(job, store)
             if record["tar_bytes"] == sizes[job.tar]:
-                done[job.number] = record
+                done[job.number] = brief(record)
     return done
 
 
-def pack_jobs(jobs: Sequence[CutJob], records: dict[int, dict[str, Any]]) -> list[PackJob]:
-    """The second phase, shard by shard; `records` has one for every batch of `jobs`."""
-    packs: list[PackJob] = []
-    recipe = jobs[0].recipe
-    for start in range(0, len(jobs), recipe.group_batches):
-        group = jobs[start : start + recipe.group_batches]
-        samples: dict[str, list[tuple[str, Member]]] = {}
-        for job in group:
-            for name, offset, size, crc in records[job.number]["members"]:
-                member = Member(name=name, offset=offset, size=size, crc32c=crc)
+def groups(jobs: Sequence[CutJob]) -> Iterator[Sequence[CutJob]]:
+    """The batches whose clips are mixed, and held in memory as names, together."""
+    for start in range(0, len(jobs), jobs[0].recipe.group_batches):
+        yield jobs[start : start + jobs[0].recipe.group_batches]
+
+
+def pack_jobs(
+    group: Sequence[CutJob], store: Store, *, first: int, without: Container[str] = ()
+) -> list[PackJob]:
+    """The second phase of one group, shard by shard; all of it is cut.
+
+    first: the number of its first shard. without: keys of clips that are left out.
+    """
+    samples: dict[str, list[tuple[str, Member]]] = {}
+    for job in group:
+        for name, offset, size, crc in read_record(job, store)["members"]:
+            member = Member(name=name, offset=offset, size=size, crc32c=crc)
+            if member.key not in without:
                 samples.setdefault(member.key, []).append((job.tar, member))
-        for keys in _dealt(samples, recipe.shard_bytes):
-            packs.append(
-                PackJob(
-                    dataset=group[0].dataset,
-                    folder=group[0].folder,
-                    name=f"{len(packs):06d}",
-                    members=tuple(entry for key in sorted(keys) for entry in samples[key]),
-                )
-            )
-    return packs
+    return [
+        PackJob(
+            dataset=group[0].dataset,
+            folder=group[0].folder,
+            name=f"{number:06d}",
+            members=tuple(entry for key in sorted(keys) for entry in samples[key]),
+        )
+        for number, keys in enumerate(_dealt(samples, group[0].recipe.shard_bytes), start=first)
+    ]
 
 
 def _dealt(samples: dict[str, list[tuple[str, Member]]], target: int) -> Iterator[list[str]]:

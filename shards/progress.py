@@ -44,12 +44,21 @@ class Progress:
         self.over = kind is None
         self.moved()
 
-    def start(self, total: int, done: int = 0) -> None:
-        """`total` units of work, of which an earlier run has finished `done`."""
-        self.total, self.done, self._before = total, done, done
+    def start(self, total: int) -> None:
+        """`total` units of work are known."""
+        self.total = total
         if sys.stderr.isatty():
             unit = {"cut": "video", "pack": "shard"}[self.phase]
-            self._bar = tqdm(total=total, initial=done, desc=self.phase, unit=unit)
+            self._bar = tqdm(total=total, desc=self.phase, unit=unit)
+
+    def more(self, total: int, done: int) -> None:
+        """There are `total` more units than was known, and `done` of them are finished."""
+        self.total += total
+        self.done += done
+        self._before += done
+        if self._bar is not None:
+            self._bar.total = self.total
+            self._bar.update(done)
 
     def found(self, videos: list[dict[str, Any]], attempt: int) -> None:
         """A batch of sources was cut by an earlier run, in its so-many-th attempt."""

@@ -113,13 +113,17 @@ def test_video_that_kills_its_process_is_left_out_after_the_second_time(
 def test_video_that_takes_too_long_leaves_no_clip_and_no_trace(videos, tmp_path, monkeypatch):
     clock = itertools.count()  # a second for each frame
     monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    record = cut_batch(job(tmp_path, videos, limits=Limits(stall_s=1e6, total_s=70.5)))
+    todo = job(tmp_path, videos, limits=Limits(stall_s=1e6, total_s=70.5))
+    cut_batch(todo)
+    record = pack.read_record(todo, LocalStore(str(tmp_path)))
     fate = {video["source"]: video["reason"] for video in record["videos"]}
     assert fate == {"v00.mp4": None, "v01.mp4": "timed_out", "v02.mp4": "timed_out"}
     names = [name for name, *_ in record["members"]]
     assert len(names) == 4  # two clips of two members, of the one that was in time
     monkeypatch.undo()
-    alone = cut_batch(job(tmp_path / "alone", videos))
+    again = job(tmp_path / "alone", videos)
+    cut_batch(again)
+    alone = pack.read_record(again, LocalStore(str(tmp_path / "alone")))
     assert {tuple(m[::3]) for m in record["members"]} < {tuple(m[::3]) for m in alone["members"]}
 
 

@@ -14,6 +14,7 @@ import webdataset
 from shards import pack
 from shards.ingest import main
 from shards.manifest import load_manifest
+from shards.recipe import Recipe
 from shards.storage import LocalStore
 from shards.tarfmt import parse_index
 
@@ -205,7 +206,7 @@ def test_ingest_stopped_anywhere_resumes_to_the_same_bytes(
 def test_damaged_spill_of_an_earlier_run_is_cut_again(videos, tmp_path, monkeypatch):
     arguments = [str(videos), str(tmp_path / "d"), "--workers", "1"]
     with monkeypatch.context() as patch:
-        patch.setattr("shards.ingest.pack_jobs", lambda *_: (_ for _ in ()).throw(Stopped))
+        patch.setattr("shards.ingest.pack_jobs", lambda *_, **__: (_ for _ in ()).throw(Stopped))
         with pytest.raises(Stopped):
             main(arguments)
     spill = max((tmp_path / "d/.ingest").rglob("*.tar"), key=lambda path: path.stat().st_size)
@@ -213,6 +214,15 @@ def test_damaged_spill_of_an_earlier_run_is_cut_again(videos, tmp_path, monkeypa
     assert main(arguments) == 0
     assert main([str(videos), str(tmp_path / "e"), "--workers", "1"]) == 0
     assert sealed(tmp_path / "d") == sealed(tmp_path / "e")
+
+
+def test_many_small_groups_are_packed_one_after_the_other(videos, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("shards.ingest.find_recipe", lambda _: Recipe(name="x", group_batches=5))
+    assert main([str(videos), str(tmp_path / "d"), "--workers", "1"]) == 0
+    manifest = load_manifest(LocalStore(str(tmp_path / "d")))
+    assert [shard.name for shard in manifest.shards] == ["000000", "000001", "000002", "000003"]
+    ours = {sample["__key__"]: sample["jpg"] for sample in read_with_webdataset(tmp_path / "d")}
+    assert ours == {sample["__key__"]: sample["jpg"] for sample in read_with_webdataset(dataset)}
 
 
 def test_other_videos_or_recipe_at_the_same_place_are_refused_unless_fresh(

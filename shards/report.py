@@ -1,0 +1,89 @@
+"""What an ingest says about itself: the counts, the report, the manifest and the closing table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shards.manifest import ClipFormat, Manifest, Shard
+from shards.pack import Plan
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What an ingest left: the manifest, the report's location, and whether it was there before."""
+
+    manifest: Manifest
+    report: str
+    existed: bool
+
+
+def count(videos: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many videos and clips were read, kept, and rejected by reason; whole seconds of video."""
+    counts: Counter[str] = Counter(videos=0, videos_kept=0, clips=0, clips_kept=0)
+    seconds = 0.0
+    for video in videos:
+        counts["videos"] += 1
+        counts["videos_cut_short"] += video["note"] is not None
+        counts[f"videos_rejected_{video['reason']}" if video["reason"] else "videos_kept"] += 1
+        counts["clips"] += video["clips"] + len(video["rejected"])
+        counts["clips_kept"] += video["clips"]
+        counts.update(f"clips_rejected_{reason}" for _, reason, _ in video["rejected"])
+        seconds += video["seconds"]
+    counts["seconds"] = round(seconds)
+    return dict(sorted(counts.items()))
+
+
+def seal(plan: Plan, shards: list[Shard], counts: dict[str, int]) -> Manifest:
+    """The manifest of a dataset that is complete."""
+    recipe = plan.recipe
+    return Manifest(
+        clip=ClipFormat(
+            frames=recipe.frames,
+            height=recipe.size_px,
+            width=recipe.size_px,
+            channels=3,
+            fps=recipe.fps,
+            encoding=recipe.encoding,
+            detail=recipe.detail,
+        ),
+        shards=tuple(shards),
+        recipe={**recipe.to_dict(), "plan": plan.hash},
+        counts=counts,
+    )
+
+
+def report_json(plan: Plan, counts: dict[str, int], videos: list[dict[str, Any]]) -> bytes:
+    """`report.json`: each video's fate."""
+    report = {"recipe": plan.recipe.to_dict(), "plan": plan.hash, "counts": counts}
+    return json.dumps({**report, "videos": videos}, indent=1).encode() + b"\n"
+
+
+def reasons(counts: dict[str, int]) -> str:
+    """Why what was rejected was, in one line."""
+    found = {name: number for name, number in counts.items() if "_rejected_" in name}
+    return ", ".join(f"{name.replace('_rejected_', ' ')} {n}" for name, n in found.items())
+
+
+def summary(outcome: Outcome) -> str:
+    """The closing table, for people."""
+    counts = outcome.manifest.counts
+    lines = []
+    for kind in ("videos", "clips"):
+        lines.append(f"{kind:<8}{counts[kind]:>10}   kept {counts[f'{kind}_kept']}")
+        marker = f"{kind}_rejected_"
+        rejected = {k.removeprefix(marker): n for k, n in counts.items() if k.startswith(marker)}
+        lines += [f"  rejected {n:>7}   {k}" for k, n in sorted(rejected.items())]
+    if counts["videos_cut_short"]:
+        lines.append(f"  (of {counts['videos_cut_short']} videos only a part could be read)")
+    size = sum(shard.bytes for shard in outcome.manifest.shards)
+    lines.append(f"read    {counts['seconds'] / 3600:>10.3f}   hours of video")
+    lines.append(f"wrote   {size / 1e6:>10.1f}   MB in {len(outcome.manifest.shards)} shards")
+    lines.append(f"version {outcome.manifest.version}")
+    lines.append(f"each video's fate: {outcome.report}")
+    return "\n".join(lines)
