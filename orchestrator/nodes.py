@@ -253,6 +253,7 @@ def all_reduce_gbit_s(*, mib: int = 16, rounds: int = 3, timeout_s: float = 60.0
 def state_api_answers() -> Finding | None:
     """Whether the dashboard tells of this cluster: Ray Train asks it to clean up after the dead."""
     import ray
+    from ray._private.utils import read_ray_address
     from ray.experimental.internal_kv import _internal_kv_get
     from ray.util.state import list_nodes
 
@@ -260,28 +261,27 @@ def state_api_answers() -> Finding | None:
         "Start the head with --include-dashboard=true and `ray[default]`; without the State API "
         "what a killed run held is never freed, and a sweep waits for it for ever"
     )
-    here = ray.get_runtime_context().get_node_id()
+    ours = ray.get_runtime_context().gcs_address
     try:
         # Asked first because Ray's own question for a dashboard is repeated for most of a minute.
         if _internal_kv_get(b"dashboard", namespace=b"dashboard") is None:
             return _no_state_api("the head runs no dashboard", remedy)
-        ids = [
-            n.node_id for n in list_nodes(limit=10_000, timeout=5, raise_on_missing_output=False)
-        ]
+        list_nodes(address=ours, limit=1, timeout=5, raise_on_missing_output=False)
     except Exception as error:  # it raises whatever its HTTP client raises
         return _no_state_api(f"{type(error).__name__}: {str(error)[:200]}", remedy)
-    if here in ids:
+    # Ray Train does not say which cluster it means; then this file does, of whoever wrote it last.
+    other = None if "RAY_ADDRESS" in os.environ else read_ray_address()
+    if other in (None, ours):
         return None
     return _no_state_api(
-        f"what answers is another cluster: it does not know node {here[:8]}",
-        "Set RAY_ADDRESS to this cluster; without it Ray takes the one started last on this "
-        "machine, from ray_current_cluster below its temporary folder",
+        f"Ray's ray_current_cluster names {other}, this cluster is {ours}",
+        "Set RAY_ADDRESS to this cluster, or delete that file if nothing runs there any more",
     )
 
 
 def _no_state_api(evidence: str, remedy: str) -> Finding:
     return Finding(
-        problem="Ray's State API does not answer for this cluster",
+        problem="Ray's State API does not answer, or not for this cluster",
         evidence=evidence,
         remedy=remedy,
         fatal=False,

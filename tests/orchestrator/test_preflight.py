@@ -1,6 +1,7 @@
 """Every check on something that is really wrong, and on something that is not."""
 
 import http.server
+import os
 import sqlite3
 import threading
 import time
@@ -228,13 +229,13 @@ def test_gpus_visible_tells_missing_from_hidden():
 
 
 @pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory):
-    """A head and a second raylet on this machine, and this process as their driver."""
+def two_nodes():
+    """A head with its dashboard and a second raylet, and this process as their driver."""
     import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True}
     )
     try:
         cluster.add_node(num_cpus=0)
@@ -246,16 +247,34 @@ def two_nodes(tmp_path_factory):
 
 
 @pytest.mark.timeout(180)
-def test_gather_asks_every_node_and_finds_nothing_but_the_missing_dashboard(two_nodes):
+def test_gather_asks_every_node_and_finds_nothing_wrong_on_one_machine(two_nodes):
     facts = nodes.gather(timeout_s=60)
     assert [node.error for node in facts] == ["", ""]
     assert len({node.name for node in facts}) == 2
     assert facts[0].versions == facts[1].versions
     assert abs(facts[1].clock_ahead_s) <= facts[1].clock_within_s + 0.05  # one machine, one clock
-    checks = nodes.cluster_checks(None, timeout_s=60)
-    found = run_checks(checks, deadline_s=90)
-    assert "State API does not answer" in found.pop("state API").problem
+    found = run_checks(nodes.cluster_checks(None, timeout_s=60), deadline_s=90)
     assert [str(finding) for finding in found.values() if finding is not None] == []
+
+
+@pytest.mark.timeout(180)
+def test_state_api_of_another_cluster_or_of_none_is_found(two_nodes, monkeypatch):
+    from ray.experimental import internal_kv
+
+    file = Path(os.environ["RAY_TMPDIR"], "ray", "ray_current_cluster")
+    before = file.read_text() if file.exists() else None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("192.0.2.1:6379")
+        assert "192.0.2.1:6379" in nodes.state_api_answers().evidence
+        monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
+        assert nodes.state_api_answers() is None
+    finally:
+        file.unlink() if before is None else file.write_text(before)
+    address = internal_kv._internal_kv_get(b"dashboard", namespace=b"dashboard")
+    internal_kv._internal_kv_del(b"dashboard", namespace=b"dashboard")
+    assert "no dashboard" in nodes.state_api_answers().evidence
+    internal_kv._internal_kv_put(b"dashboard", address, namespace=b"dashboard")
 
 
 @pytest.mark.timeout(180)
