@@ -28,6 +28,7 @@ import json
 import math
 import random
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orchestrator.hardware import Machine, find_machine
@@ -35,6 +36,7 @@ from orchestrator.hardware import Machine, find_machine
 HOUR_S = 3600.0
 # 419 interruptions of 16,384 GPUs (2,048 nodes) in 54 days: The Llama 3 Herd of Models, 3.3.4.
 NODE_MTBF_H = 2048 * 54 * 24 / 419
+_NEVER = (math.inf, False)
 GPUS = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -108,42 +110,53 @@ def best_cadence(faults: Faults, nodes: int) -> float:
     return math.exp((low + high) / 2)
 
 
-def simulate(faults: Faults, nodes: int, every_s: float, *, useful_s: float, seed: int) -> float:
-    """The goodput of one random run of `useful_s` seconds of training, played event by event.
+def replay(
+    faults: Faults, hits: Iterable[tuple[float, bool]], *, every_s: float, useful_s: float
+) -> float:
+    """Seconds until `useful_s` seconds of training stand, interrupted at given moments.
 
-    Knows nothing of the formula: durable checkpoints, interruptions while restarting, and falling
-    back by one while a checkpoint is still being written are simply what happens.
+    hits: (seconds since the start, whether noticed in time), ascending. Knows nothing of the
+    formula: durable checkpoints, interruptions while restarting, and falling back by one while a
+    checkpoint is being written are what happens, event by event. The end is a checkpoint too.
     """
-    failures, notices = faults.rates(nodes)
-    draw = random.Random(seed)
-    total = failures + notices
-    next_hit = draw.expovariate(total) if total else math.inf
+    coming = iter(hits)
+    at, noticed = next(coming, _NEVER)
     clock = done = durable = 0.0
-    writing: tuple[float, float] | None = None  # (durable at, training it holds)
+    writing = (math.inf, 0.0)  # (when it is durable, the training it holds)
     while done < useful_s:
-        boundary = (math.floor(done / every_s + 1e-9) + 1) * every_s
+        boundary = min(useful_s, (math.floor(done / every_s + 1e-9) + 1) * every_s)
         ends = clock + boundary - done + faults.checkpoint_s
-        if ends <= next_hit:
+        if writing[0] <= min(at, ends):
+            durable, writing = writing[1], (math.inf, 0.0)
+        if ends <= at:
             clock, done = ends, boundary
-            if writing is not None:
-                durable = max(durable, writing[1])
             writing = (clock + faults.write_s, done)
             continue
-        if writing is not None and writing[0] <= next_hit:
-            durable, writing = max(durable, writing[1]), None
-        if draw.random() * total < notices:
-            done = durable = min(boundary, done + next_hit - clock)
-            next_hit += faults.notice_checkpoint_s
-        else:
-            done = durable
-        writing, clock = None, next_hit
-        while True:  # a restart may be interrupted too
-            next_hit = clock + draw.expovariate(total)
-            if next_hit - clock >= faults.restart_s:
-                clock += faults.restart_s
-                break
-            clock = next_hit
-    return done / clock
+        if noticed:
+            durable = min(boundary, done + at - clock)
+        clock, done = at + noticed * faults.notice_checkpoint_s, durable
+        writing = (math.inf, 0.0)
+        back = clock + faults.restart_s
+        while at < back:  # one while restarting begins it anew; one while checkpointing does not
+            clock = max(clock, at)
+            back = clock + faults.restart_s
+            at, noticed = next(coming, _NEVER)
+        clock = back
+    return clock
+
+
+def simulate(faults: Faults, nodes: int, every_s: float, *, useful_s: float, seed: int) -> float:
+    """The goodput of one random run of `useful_s` seconds of training."""
+    failures, notices = faults.rates(nodes)
+    draw = random.Random(seed)
+
+    def hits() -> Iterator[tuple[float, bool]]:
+        at = 0.0
+        while failures + notices:
+            at += draw.expovariate(failures + notices)
+            yield at, draw.random() * (failures + notices) < notices
+
+    return useful_s / replay(faults, hits(), every_s=every_s, useful_s=useful_s)
 
 
 @dataclass(frozen=True, kw_only=True)

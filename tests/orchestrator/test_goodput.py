@@ -6,7 +6,16 @@ from statistics import fmean
 
 import pytest
 
-from orchestrator.goodput import HOUR_S, Faults, best_cadence, goodput, main, offers, simulate
+from orchestrator.goodput import (
+    HOUR_S,
+    Faults,
+    best_cadence,
+    goodput,
+    main,
+    offers,
+    replay,
+    simulate,
+)
 from orchestrator.hardware import find_machine
 
 DAY_S = 24 * HOUR_S
@@ -65,6 +74,27 @@ def test_goodput_without_interruptions_is_the_share_not_blocked():
 def test_goodput_agrees_with_a_random_run(faults):
     played = fmean(simulate(faults, 2, 240.0, useful_s=60 * DAY_S, seed=seed) for seed in range(4))
     assert goodput(faults, 2, 240.0) == pytest.approx(played, rel=0.01)
+
+
+def test_replay_by_hand():
+    faults = Faults(
+        node_mtbf_s=1.0,
+        notice_checkpoint_s=2.0,
+        checkpoint_s=1.0,
+        write_s=3.0,
+        restart_s=10.0,
+    )
+
+    def wall(*hits):
+        return replay(faults, hits, every_s=20.0, useful_s=50.0)
+
+    assert wall() == 53  # three checkpoints: at 20, at 40, at the end
+    assert wall((30.0, False)) == 53 + 9 + 10  # 9 s since the checkpoint at 21 are lost
+    assert wall((22.0, False)) == 53 + 22 - 0 + 10  # it was not durable before 24
+    assert wall((30.0, True)) == 53 + 2 + 10
+    assert wall((30.0, True), (31.0, False)) == 53 + 2 + 10  # the node was going anyway
+    assert wall((30.0, False), (35.0, False)) == 53 + 9 + 5 + 10
+    assert wall((500.0, False)) == 53
 
 
 def test_best_cadence_beats_its_neighbours_in_a_random_run():
