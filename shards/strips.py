@@ -116,12 +116,20 @@ class _Parts:
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
-        self._held = b""
+        self._part = b""
+        self._at = 0
         self.digest = hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        while len(self._held) < size and (part := next(self._parts, b"")):
-            self.digest.update(part)
-            self._held += part
-        given, self._held = self._held[:size], self._held[size:]
-        return given
+        given = []
+        while size:
+            if self._at == len(self._part):
+                self._part, self._at = next(self._parts, b""), 0
+                if not self._part:
+                    break
+                self.digest.update(self._part)
+            piece = self._part[self._at : self._at + size]  # tar reads 10 kB of 16 MiB at a time
+            self._at += len(piece)
+            size -= len(piece)
+            given.append(piece)
+        return b"".join(given)
