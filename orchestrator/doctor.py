@@ -71,7 +71,7 @@ def _cluster(
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     import ray
 
-    from orchestrator.nodes import all_reduce_gbit_s, cluster_checks
+    from orchestrator.probe import all_reduce_gbit_s, cluster_checks
 
     try:
         ray.init(log_to_driver=False, logging_level="ERROR")

@@ -2,7 +2,7 @@
 
 A check returns None, or a `Finding`: the problem, the evidence for it, and the remedy. Fatal ones
 would end the run; the others are worth knowing. `demand` is what a run calls; `orchestrator.doctor`
-prints the same checks by hand. Checks of the nodes of a cluster are in `orchestrator.nodes`.
+prints the same checks by hand. Those of a cluster's nodes are in `orchestrator.nodes`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import nodes
+from orchestrator import nodes, probe
 from orchestrator.config import override
 from orchestrator.experiments import resolve
 from orchestrator.nodes import Node
@@ -248,12 +248,12 @@ def two_nodes():
 
 @pytest.mark.timeout(180)
 def test_gather_asks_every_node_and_finds_nothing_wrong_on_one_machine(two_nodes):
-    facts = nodes.gather(timeout_s=60)
+    facts = probe.gather(timeout_s=60)
     assert [node.error for node in facts] == ["", ""]
     assert len({node.name for node in facts}) == 2
     assert facts[0].versions == facts[1].versions
     assert abs(facts[1].clock_ahead_s) <= facts[1].clock_within_s + 0.05  # one machine, one clock
-    found = run_checks(nodes.cluster_checks(None, timeout_s=60), deadline_s=90)
+    found = run_checks(probe.cluster_checks(None, timeout_s=60), deadline_s=90)
     assert [str(finding) for finding in found.values() if finding is not None] == []
 
 
@@ -266,17 +266,17 @@ def test_state_api_of_another_cluster_or_of_none_is_found(two_nodes, monkeypatch
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("192.0.2.1:6379")
-        assert "192.0.2.1:6379" in nodes.state_api_answers().evidence
+        assert "192.0.2.1:6379" in probe.state_api_answers().evidence
         monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
-        assert nodes.state_api_answers() is None
+        assert probe.state_api_answers() is None
     finally:
         file.unlink() if before is None else file.write_text(before)
     address = internal_kv._internal_kv_get(b"dashboard", namespace=b"dashboard")
     internal_kv._internal_kv_del(b"dashboard", namespace=b"dashboard")
-    assert "no dashboard" in nodes.state_api_answers().evidence
+    assert "no dashboard" in probe.state_api_answers().evidence
     internal_kv._internal_kv_put(b"dashboard", address, namespace=b"dashboard")
 
 
 @pytest.mark.timeout(180)
 def test_all_reduce_over_two_nodes_is_timed(two_nodes):
-    assert 0.01 < nodes.all_reduce_gbit_s(mib=4, rounds=3) < 1000
+    assert 0.01 < probe.all_reduce_gbit_s(mib=4, rounds=3) < 1000
