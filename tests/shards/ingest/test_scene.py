@@ -253,3 +253,29 @@ def test_copy_in_another_file_is_dropped_and_the_first_by_key_kept(videos, tmp_p
     assert fates[second]["reason"] == "no_clip_kept"
     assert {why for _, why, _ in fates[second]["rejected"]} == {"duplicate"}
     assert all(of.startswith(f"of {fates[first]['id']}_") for _, _, of in fates[second]["rejected"])
+
+
+def test_onnx_model_scores_like_the_same_torchscript(model, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="pip install onnx and the extra 'onnx'")
+    pytest.importorskip("onnxruntime", reason="pip install 'video-orchestrator[onnx]'")
+    folder, net = model
+    weight, bias = (p.detach().numpy() for p in (net.linear.weight, net.linear.bias))
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[56, 56], strides=[56, 56]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "w", "b"], ["y"], transB=1),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["n", 3, 224, 224]), ("y", ["n", 4]))
+    ]
+    weights = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")]
+    graph = helper.make_graph(nodes, "places", ends[:1], ends[1:], weights)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
+    labels = f"{folder}/labels.txt"
+    theirs = Classifier(scene_filter("golf_course", 0.2, f"{tmp_path}/m.onnx", labels))
+    ours = Classifier(scene_filter("golf_course", 0.2, f"{folder}/places.pt", labels))
+    pictures = shown(0, 5)
+    assert theirs.scores(pictures) == pytest.approx(ours.scores(pictures), abs=1e-5)
