@@ -14,12 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from orchestrator import registry
+from orchestrator import preflight, probe, registry
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
 from orchestrator.site import Site
@@ -49,8 +48,8 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
         _last_word(finished, name, site, site.mlflow_uri, as_json=as_json)
         return 0
     try:
-        _check_writable(store)
-    except OSError as error:
+        preflight.demand(preflight.site_checks(site, experiment))
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     job = Job(
@@ -69,6 +68,7 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
     try:
         tracker.do(_reap, timeout_s=5)
         connect(job)
+        preflight.demand(probe.cluster_checks(experiment))
         _stop_on_sigterm(store)  # Ray has just put its own handler there
         result = train(job)
         if "interrupted" in result:
@@ -128,18 +128,6 @@ def _result(store: Store) -> dict[str, Any] | None:
         return dict(json.loads(store.read("result.json")))
     except FileNotFoundError:
         return None
-
-
-def _check_writable(store: Store) -> None:
-    probe = f"probe-{uuid.uuid4().hex}"
-    try:
-        store.write(probe, b"")
-    except OSError as error:
-        raise PermissionError(
-            f"cannot write to {store.location} ({error.strerror or error}): "
-            "point RUNS_ROOT at a folder or s3:// URL that this user may write to"
-        ) from None
-    store.delete(probe)
 
 
 def _describe(tracker: Tracker, job: Job) -> None:

@@ -41,6 +41,7 @@ def connect(job: Job) -> None:
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     # The dashboard is what tells Ray Train's cleaner that a driver died.
     ray.init(
+        address="local",  # and not whichever cluster was last started on this machine
         include_dashboard=True,
         log_to_driver=True,
         _node_ip_address="127.0.0.1",
