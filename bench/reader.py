@@ -36,7 +36,9 @@ PEERS = {
     "webdataset": ("webdataset==1.0.2",),
     "streaming": ("mosaicml-streaming==0.13.0",),
     "litdata": ("litdata==0.2.76", "torch==2.13.0"),
+    "ray": ("ray[data]==2.60.0", "webdataset==1.0.2"),
 }
+OTHERS = {"datasets": ("datasets==5.2.0",)}  # environments of other benches
 SHARDS = 8
 
 
@@ -107,7 +109,16 @@ def python_of(peer: str, *, install: bool) -> str | None:
     if not install:
         return None
     venv.create(folder, with_pip=True, clear=True, symlinks=True)
-    pip = [str(python), "-m", "pip", "install", "-q", *PEERS[peer], "simplejpeg"]
+    pip = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        *OTHERS.get(peer, ()),
+        *PEERS.get(peer, ()),
+        "simplejpeg",
+    ]
     for command in (pip, ready):
         if subprocess.run(command, capture_output=True, env=alone, check=False).returncode:
             return None
