@@ -8,7 +8,7 @@ recorded in `var/cluster/local.json` below the current directory, beside the log
 
 Jobs (`ray job submit -- python -m orchestrator.run ...`) inherit the head's environment and
 directory, so that is where the site is set: this environment's `python`, `SHARDS_ROOT`,
-`RUNS_ROOT`, and `MLFLOW_TRACKING_URI` pointing at the server. Other processes join the cluster
+`SHARDS_CACHE`, `RUNS_ROOT`, and `MLFLOW_TRACKING_URI` pointing at the server. Other processes join the cluster
 through `. var/cluster/local.env`, never by accident: the head keeps its files in a folder of its
 own, where a bare `ray.init()` does not look.
 
@@ -274,6 +274,7 @@ def _ray_environment(root: Path, ports: Ports, environment: Mapping[str, str]) -
     return {
         **_base_environment(environment, _python_for_ray(folder)),
         "SHARDS_ROOT": location("SHARDS_ROOT", "var/shards"),
+        "SHARDS_CACHE": location("SHARDS_CACHE", "var/cache"),
         "RUNS_ROOT": location("RUNS_ROOT", "var/runs"),
         "MLFLOW_TRACKING_URI": exports(ports)["MLFLOW_TRACKING_URI"],
         "RAY_AUTH_MODE": "disabled",

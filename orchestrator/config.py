@@ -67,12 +67,16 @@ class Data:
     global_batch: clips a step, over all workers together.
     block_shards: shards whose samples are mixed at a time; None mixes the whole dataset.
     ledger: writes every consumed sample key to the run's `ledger/`.
+    cache_gib: what the node's shard cache may hold; None keeps none. cache_pixels: keeps decoded
+    clips in it, several times the size, instead of shards as they are.
     """
 
     name: str
     global_batch: int = 64
     block_shards: int | None = 32
     ledger: bool = free(False)
+    cache_gib: float | None = free(None)
+    cache_pixels: bool = free(False)
     prefetch_mib: int = free(256)
     reader_threads: int = free(2)
 
@@ -81,6 +85,8 @@ class Data:
         require(self.global_batch >= 1, "data.global_batch", self.global_batch, "at least 1")
         block = self.block_shards
         require(block is None or block >= 1, "data.block_shards", block, "none or at least 1")
+        cache = self.cache_gib
+        require(cache is None or cache > 0, "data.cache_gib", cache, "none or greater than 0")
         require(self.prefetch_mib >= 1, "data.prefetch_mib", self.prefetch_mib, "at least 1")
         require(self.reader_threads >= 1, "data.reader_threads", self.reader_threads, "at least 1")
 

@@ -1,7 +1,8 @@
 """The site: where shards, runs and MLflow live. Read once from the environment, made absolute.
 
-`SHARDS_ROOT`, `RUNS_ROOT` and `MLFLOW_TRACKING_URI` have defaults below the current directory that
-need no server; Ray and boto3 read `RAY_ADDRESS`, `AWS_ENDPOINT_URL` and `AWS_*` themselves.
+`SHARDS_ROOT`, `SHARDS_CACHE`, `RUNS_ROOT` and `MLFLOW_TRACKING_URI` have defaults below the current
+directory that need no server; Ray and boto3 read `RAY_ADDRESS`, `AWS_ENDPOINT_URL` and `AWS_*`
+themselves.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from shards.storage import is_remote, join
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Absolute locations; `shards_root` and `runs_root` may be `s3://` URLs."""
+    """Absolute locations; `shards_root` and `runs_root` may be `s3://` URLs.
+
+    shards_cache: a folder on each node's own disk.
+    """
 
     shards_root: str
+    shards_cache: str
     runs_root: str
     mlflow_uri: str
 
@@ -28,6 +33,7 @@ class Site:
         var = Path("var").absolute()
         return cls(
             shards_root=_absolute(environment.get("SHARDS_ROOT") or str(var / "shards")),
+            shards_cache=_absolute(environment.get("SHARDS_CACHE") or str(var / "cache")),
             runs_root=_absolute(environment.get("RUNS_ROOT") or str(var / "runs")),
             mlflow_uri=_absolute_uri(
                 environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{var}/mlflow.db"

@@ -31,6 +31,7 @@ from orchestrator.reporter import Reporter
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from orchestrator.watchdog import Watchdog
+from shards.cache import Cache
 from shards.read import Dataset, Reader, Slice, check_state, open_dataset
 from shards.storage import Store, open_store
 
@@ -110,6 +111,11 @@ class _Attempt:
             block_shards=data.block_shards,
             prefetch_mib=data.prefetch_mib,
             threads=data.reader_threads,
+            cache=None
+            if data.cache_gib is None
+            else Cache(
+                root=job.site.shards_cache, limit_gib=data.cache_gib, decode=data.cache_pixels
+            ),
         )
         self._ledger = (
             Ledger(self._store, attempt=self._number, rank=world.rank) if data.ledger else None

@@ -73,6 +73,7 @@ class Run:
     def start(self):
         environment = os.environ | {
             "SHARDS_ROOT": str(self.site / "shards"),
+            "SHARDS_CACHE": str(self.folder / "cache"),
             "RUNS_ROOT": str(self.folder),
             "MLFLOW_TRACKING_URI": self.mlflow,
             **self.environment,

@@ -16,10 +16,11 @@ pytestmark = pytest.mark.timeout(300)
 def test_run_of_two_workers_consumes_the_same_keys_and_leaves_its_whole_record(
     run, uninterrupted, tmp_path
 ):
-    two = run(workers="2").start()
+    two = run(workers="2", extra=["data.cache_gib=0.1"]).start()
     outcome = two.finish()
     assert [attempt["world_size"] for attempt in outcome.attempts] == [2]
     outcome.assert_same(uninterrupted, weights=False)
+    assert list((two.folder / "cache").glob("*.tar")), "two workers filled the node's cache"
     client = MlflowClient(two.mlflow)
     record = find_run(client, Path(outcome.store.location).name)
     assert record.info.status == "FINISHED"

@@ -72,6 +72,8 @@ def test_identity_covers_every_field_that_is_not_marked_free():
     assert free == {
         "paper",
         "data.ledger",
+        "data.cache_gib",
+        "data.cache_pixels",
         "data.prefetch_mib",
         "data.reader_threads",
         "budget.checkpoint_every",
