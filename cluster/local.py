@@ -8,9 +8,9 @@ recorded in `var/cluster/local.json` below the current directory, beside the log
 
 Jobs (`ray job submit -- python -m orchestrator.run ...`) inherit the head's environment and
 directory, so that is where the site is set: this environment's `python`, `SHARDS_ROOT`,
-`SHARDS_CACHE`, `RUNS_ROOT`, and `MLFLOW_TRACKING_URI` pointing at the server. Other processes join the cluster
-through `. var/cluster/local.env`, never by accident: the head keeps its files in a folder of its
-own, where a bare `ray.init()` does not look.
+`SHARDS_CACHE`, `RUNS_ROOT`, and `MLFLOW_TRACKING_URI` pointing at the server. Other processes join
+the cluster through `. var/cluster/local.env`, never by accident: the head keeps its files in a
+folder of its own, where a bare `ray.init()` does not look.
 
 Ray's authentication is off, because nothing listens beyond loopback. That takes more than
 `--node-ip-address=127.0.0.1`: Ray replaces a loopback address by the machine's own, and its GCS
