@@ -42,6 +42,8 @@ __all__ = [
 
 _CHUNK = 8  # samples of one task: enough to hide a future's cost, few enough to spread over threads
 _MOST_AHEAD = 64  # steps, however small: beyond this more is only more to throw away
+_REMOTE_MIB = 256  # of batches kept ready, to bridge a slow request
+_LOCAL_MIB = 64  # raw clips cost half as much while the batches' memory stays in the CPU's cache
 _REMOTE_THREADS = 32  # requests in flight; they wait more than they work
 
 
@@ -49,7 +51,8 @@ class Reader:
     """Reads one rank's batches of a dataset, ahead of its user.
 
     seed, block_shards: the order's (see `shards.order`). prefetch_mib: decoded batches kept
-    ready, at least one. threads: that fetch and decode; None for the cores (files) or 32 (S3).
+    ready, at least one; None for 64 (files: more leaves the CPU's cache) or 256 (S3).
+    threads: that fetch and decode; None for the cores (files) or 32 (S3).
     cache: a folder of this node that keeps whole shards; see `shards.cache`.
     with_json: also read the provenance members. tolerance: the share of the dataset's samples
     that may be unreadable before DataFault is raised.
@@ -64,7 +67,7 @@ class Reader:
         seed: int,
         slice: Slice,
         block_shards: int | None = None,
-        prefetch_mib: int = 256,
+        prefetch_mib: int | None = None,
         threads: int | None = None,
         cache: Cache | None = None,
         with_json: bool = False,
@@ -89,12 +92,14 @@ class Reader:
             seed=seed,
             block_shards=block_shards,
         )
-        self._ahead = self._steps_ahead(prefetch_mib)
-        self._buffers = Buffers(self._ahead + 2)  # and the user's, and the one before
         self._with_json = with_json
         self._quarantine = Quarantine(samples=dataset.samples, tolerance=tolerance)
         catalog = Catalog(dataset)
         self._source: Source = open_source(dataset.store)
+        if prefetch_mib is None:
+            prefetch_mib = _REMOTE_MIB if self._source.remote else _LOCAL_MIB
+        self._ahead = self._steps_ahead(prefetch_mib)
+        self._buffers = Buffers(self._ahead + 2)  # and the user's, and the one before
         if cache is not None:
             self._source = CachedSource(
                 cache, dataset, catalog, self._source, block_shards=block_shards
