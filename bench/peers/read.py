@@ -91,7 +91,7 @@ def litdata(folder, _):
 
 
 def ray(folder, encoding):
-    """Ray Data: read_webdataset without its decoder, one block of 16 after the other, 1 CPU."""
+    """Ray Data: read_webdataset without its decoder. Its workers' CPU time is not counted."""
     import ray as ray_library
 
     ray_library.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
