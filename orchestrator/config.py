@@ -69,6 +69,7 @@ class Data:
     ledger: writes every consumed sample key to the run's `ledger/`.
     cache_gib: what the node's shard cache may hold; None keeps none. cache_pixels: keeps decoded
     clips in it, several times the size, instead of shards as they are.
+    prefetch_mib: decoded batches kept ready; None for 64 from files and 256 from S3.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Data:
     ledger: bool = free(False)
     cache_gib: float | None = free(None)
     cache_pixels: bool = free(False)
-    prefetch_mib: int = free(256)
+    prefetch_mib: int | None = free(None)
     reader_threads: int = free(2)
 
     def __post_init__(self) -> None:
@@ -87,7 +88,8 @@ class Data:
         require(block is None or block >= 1, "data.block_shards", block, "none or at least 1")
         cache = self.cache_gib
         require(cache is None or cache > 0, "data.cache_gib", cache, "none or greater than 0")
-        require(self.prefetch_mib >= 1, "data.prefetch_mib", self.prefetch_mib, "at least 1")
+        ahead = self.prefetch_mib
+        require(ahead is None or ahead >= 1, "data.prefetch_mib", ahead, "none or at least 1")
         require(self.reader_threads >= 1, "data.reader_threads", self.reader_threads, "at least 1")
 
 

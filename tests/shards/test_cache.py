@@ -75,8 +75,10 @@ def test_cache_filled_once_serves_everything_without_the_origin(
     with closing(reader.batches(0)) as batches:
         assert content(batches, 5) == want[:5]
         until(lambda: names(root) == complete)
-        for tar in (made.root / "shards").glob("*.tar"):
-            tar.write_bytes(bytes(tar.stat().st_size))
+    # No read from the origin is under way any more: what is read now comes from the cache.
+    for tar in (made.root / "shards").glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    with closing(cached_reader(made, root, decode=decode).batches(5)) as batches:
         assert content(batches, 5) == want[5:]
     with closing(cached_reader(made, root, decode=decode).batches(0)) as batches:
         assert content(batches, 10) == want
