@@ -21,6 +21,7 @@ from typing import Any
 from orchestrator import preflight, probe, registry
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
+from orchestrator.outbox import Outbox
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker, reap
 from orchestrator.train import connect, train
@@ -45,6 +46,7 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
     finished = _result(store)
     if finished is not None:
         print(f"{name} is finished; --fresh starts another. Its results: {site.run(name)}")
+        _deliver(experiment, site, name, store)
         _last_word(finished, name, site, site.mlflow_uri, as_json=as_json)
         return 0
     try:
@@ -73,7 +75,7 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
         result = train(job)
         if "interrupted" in result:
             raise Stopped(f"saved at step {result['step']}")
-        _register(tracker, job, store)
+        _register(tracker, experiment, store)
         status, code = "FINISHED", 0
     except (Stopped, KeyboardInterrupt) as stopped:
         status, code = "KILLED", 1
@@ -170,12 +172,32 @@ def _reap(mlflow: Any, _run_id: str) -> None:
         print(f"MLflow called these running, nobody drove them; now KILLED: {', '.join(names)}")
 
 
-def _register(tracker: Tracker, job: Job, store: Store) -> None:
+def _deliver(experiment: Experiment, site: Site, name: str, store: Store) -> None:
+    """Tells MLflow what it has not taken of a finished run, if it was away."""
+    writers = ("driver", "rank0")
+    if all(Outbox(site.outbox(name), writer).is_empty for writer in writers):
+        return
+    driver, rank0 = (
+        Tracker(
+            uri=site.mlflow_uri,
+            run=name,
+            outbox=site.outbox(name),
+            writer=writer,
+            creates=family(experiment) if writer == "driver" else None,
+        )
+        for writer in writers
+    )
+    _register(driver, experiment, store)
+    if driver.close(timeout_s=60) and rank0.close(timeout_s=60):
+        print("MLflow now has all that waited for it")
+
+
+def _register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
     newest = Checkpoints(store, keep=2).newest()
     assert newest is not None, "a finished run has a checkpoint"
 
     def act(mlflow: Any, run_id: str) -> None:
-        model = registry.register(mlflow, run_id, job.experiment, newest.state["learner"])
+        model = registry.register(mlflow, run_id, experiment, newest.state["learner"])
         mlflow.set_tag(run_id, "orchestrator.model", model)
 
     if not tracker.do(act, timeout_s=20):

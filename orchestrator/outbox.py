@@ -47,6 +47,11 @@ class Outbox:
                     break
         return records, mark
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has arrived."""
+        return not self.pending(1)[0]
+
     def sent(self, mark: int) -> None:
         """Notes that everything before `mark` has arrived."""
         temporary = self._sent.with_suffix(".new")

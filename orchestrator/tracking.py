@@ -35,6 +35,8 @@ def client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It would say at every try that nobody answers; the tracker says it once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
     if uri.startswith("sqlite:///"):
@@ -116,7 +118,7 @@ class Tracker:
         self._last_step = self._outbox.last_step()
         self._mlflow: Any = None
         self.run_id: str | None = None
-        self.page = f"mlflow ui --backend-store-uri {uri}"
+        self.page = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
         self._said = False
         self._beat = -HEARTBEAT_S
         self._closing = threading.Event()
