@@ -36,7 +36,7 @@ PEERS = {
     "webdataset": ("webdataset==1.0.2",),
     "streaming": ("mosaicml-streaming==0.13.0",),
     "litdata": ("litdata==0.2.76", "torch==2.13.0"),
-    "ray": ("ray[data]==2.60.0", "webdataset==1.0.2"),
+    "ray": ("ray[data]==2.60.0", "webdataset==1.0.2", "pillow"),
 }
 OTHERS = {"datasets": ("datasets==5.2.0",)}  # environments of other benches
 SHARDS = 8
