@@ -30,8 +30,6 @@ from shards.read import open_dataset
 from shards.storage import Store, open_store
 
 _PACKAGES = ("torch", "ray", "mlflow-skinny", "numpy", "webdataset", "av", "opencv-python-headless")
-
-
 STOP_DEADLINE_S = 20
 
 
