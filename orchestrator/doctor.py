@@ -111,20 +111,20 @@ def _unreachable(address: str, evidence: str) -> Finding:
 
 def zombies(uri: str, *, reap: bool) -> Finding | None:
     """Whether MLflow calls runs RUNNING that nobody drives. reap: makes them KILLED instead."""
-    from orchestrator import tracking
+    from orchestrator import mlflow_runs
 
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         return None
-    mlflow = tracking.client(uri)
+    mlflow = mlflow_runs.client(uri)
     if reap:
-        tracking.reap(mlflow)
-    found = tracking.silent_runs(mlflow)
+        mlflow_runs.reap(mlflow)
+    found = mlflow_runs.silent_runs(mlflow)
     if not found:
         return None
     return Finding(
         problem=f"MLflow calls {len(found)} run(s) running that nobody drives",
         evidence="; ".join(
-            f"{run.data.tags[tracking.RUN_TAG]}, silent for {silent_s / 60:.0f} min"
+            f"{run.data.tags[mlflow_runs.RUN_TAG]}, silent for {silent_s / 60:.0f} min"
             for run, silent_s in found[:5]
         ),
         remedy="Start them again to go on; --reap sets them to KILLED, as the next start does",

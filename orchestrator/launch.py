@@ -21,9 +21,10 @@ from typing import Any
 from orchestrator import preflight, probe, registry
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
+from orchestrator.mlflow_runs import reap
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
-from orchestrator.tracking import Tracker, reap
+from orchestrator.tracking import Tracker
 from orchestrator.train import connect, train
 from orchestrator.worker import STOP, DivergedError, Job
 from shards.read import open_dataset

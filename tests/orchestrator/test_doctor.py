@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.doctor import main
-from orchestrator.tracking import HEARTBEAT_TAG, RUN_TAG, create_run
+from orchestrator.mlflow_runs import HEARTBEAT_TAG, RUN_TAG, create_run
 
 SMALL = ["data.name=squares", "data.global_batch=4", "model.width=2", "resources.use_gpu=false"]
 

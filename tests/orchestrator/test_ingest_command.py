@@ -7,7 +7,7 @@ import mlflow
 import pytest
 
 from orchestrator import ingest
-from orchestrator.tracking import RUN_TAG
+from orchestrator.mlflow_runs import RUN_TAG
 from shards.demo import encode, scenes
 from shards.manifest import load_manifest
 from shards.storage import LocalStore

@@ -7,9 +7,9 @@ from mlflow import MlflowClient
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.experiments import resolve
 from orchestrator.launch import launch
+from orchestrator.mlflow_runs import find_run
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
-from orchestrator.tracking import find_run
 from shards.storage import LocalStore
 
 

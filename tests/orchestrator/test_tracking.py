@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.tracking import HEARTBEAT_TAG, RUN_TAG, Tracker, find_run, reap
+from orchestrator.mlflow_runs import HEARTBEAT_TAG, RUN_TAG, find_run, reap
+from orchestrator.tracking import Tracker
 
 
 @pytest.fixture

@@ -1,0 +1,183 @@
+"""MLflow as we speak to it: a run's place there, and how each kind of record is told.
+
+The MLflow run is found by its tag `orchestrator.run` = run name. This room, the registry of models
+and the code that travels with a model are the only ones that know MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.outbox import Record
+
+RUN_TAG = "orchestrator.run"
+HEARTBEAT_TAG = "orchestrator.heartbeat"
+HEARTBEAT_S = 30.0
+SILENT_S = 300.0
+BATCH = 900  # MLflow takes 1,000 metrics a request.
+_log = logging.getLogger(__name__)
+
+
+def client(uri: str) -> Any:
+    """An MlflowClient that gives up quickly on a server that does not answer."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It would say at every try that nobody answers; the tracker says it once.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri)
+
+
+def find_run(mlflow: Any, name: str) -> Any | None:
+    """The MLflow run of the run `name`, in whichever experiment, or None."""
+    ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    runs = mlflow.search_runs(ids, f"tags.`{RUN_TAG}` = '{name}'", max_results=1) if ids else []
+    return runs[0] if runs else None
+
+
+def create_run(mlflow: Any, uri: str, *, name: str, experiment: str) -> Any:
+    """A new MLflow run `name` in the MLflow experiment `experiment`, which is made if need be."""
+    found = mlflow.get_experiment_by_name(experiment)
+    if found is None:
+        location = None
+        if uri.startswith("sqlite:///"):
+            folder = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts" / experiment
+            location = folder.as_uri()
+        experiment_id = mlflow.create_experiment(
+            experiment,
+            artifact_location=location,
+            # Else MLflow's pages show it as a chat application's.
+            tags={"mlflow.experimentKind": "custom_model_development"},
+        )
+    else:
+        experiment_id = found.experiment_id
+    return mlflow.create_run(experiment_id, run_name=name, tags={RUN_TAG: name})
+
+
+def silent_runs(mlflow: Any, *, older_than_s: float = SILENT_S) -> list[tuple[Any, float]]:
+    """(run, seconds since its last heartbeat) of runs that MLflow calls RUNNING though nobody
+    drives them, the longest silent first. A run without a heartbeat counts from its start."""
+    ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    found: list[tuple[Any, float]] = []
+    token: str | None = None
+    while ids:
+        page = mlflow.search_runs(
+            ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token
+        )
+        for run in page:
+            beat = float(run.data.tags.get(HEARTBEAT_TAG, run.info.start_time / 1000))
+            silent_s = time.time() - beat
+            if RUN_TAG in run.data.tags and silent_s > older_than_s:
+                found.append((run, silent_s))
+        token = page.token
+        if not token:
+            break
+    return sorted(found, key=lambda each: -each[1])
+
+
+def reap(mlflow: Any, *, older_than_s: float = SILENT_S) -> list[str]:
+    """Sets the status of silent runs to KILLED; their names. The same command resumes each."""
+    names = []
+    for run, _ in silent_runs(mlflow, older_than_s=older_than_s):
+        mlflow.set_terminated(run.info.run_id, "KILLED")
+        names.append(run.data.tags[RUN_TAG])
+    return names
+
+
+def send(mlflow: Any, run: str, records: Sequence[Record], folder: Path) -> None:
+    """Tells the run with the id `run` the records, in order; metrics last, in few requests.
+
+    folder: the outbox's, with the artifacts. Sending again what was sent does no harm. A record
+    that MLflow refuses for what it says is passed over: it would block all behind it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    metrics: list[Any] = []
+    for record in records:
+        try:
+            _SENDERS[record["kind"]](mlflow, run, record, folder, metrics)
+        except MlflowException as error:
+            if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+                raise
+            _log.error("MLflow refused a %s record, passed over: %s", record["kind"], error)
+    for start in range(0, len(metrics), BATCH):
+        mlflow.log_batch(run, metrics=metrics[start : start + BATCH])
+
+
+def _send_metrics(_: Any, _run: str, record: Record, _folder: Path, metrics: list[Any]) -> None:
+    from mlflow.entities import Metric
+
+    step = record.get("step", 0)
+    metrics += [Metric(k, v, record["ms"], step) for k, v in record["values"].items()]
+
+
+def _send_params(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
+    from mlflow.entities import Param
+
+    params = [Param(k, v[:6000]) for k, v in record["values"].items()]
+    for start in range(0, len(params), 100):
+        mlflow.log_batch(run, params=params[start : start + 100])
+
+
+def _send_tags(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
+    for key, value in record["values"].items():
+        mlflow.set_tag(run, key, value)
+
+
+def _send_artifact(mlflow: Any, run: str, record: Record, folder: Path, _: list[Any]) -> None:
+    from PIL import Image
+
+    path = folder / "artifacts" / record["name"]
+    if not path.exists():
+        return  # sent before a kill that came before the mark
+    parent = record["name"].rpartition("/")[0]
+    mlflow.log_artifact(run, str(path), parent or None)
+    if record["slider"]:
+        key, step = record["slider"]
+        with Image.open(path) as image:
+            mlflow.log_image(run, image, key=key, step=step, synchronous=True)
+    path.unlink()
+
+
+def _send_dataset(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=record["name"],
+        digest=record["version"][:36],
+        source_type="shards",
+        source=json.dumps({"uri": record["source"]}),
+        profile=json.dumps({"version": record["version"], **record["counts"]}),
+    )
+    tag = InputTag("mlflow.data.context", "train")
+    mlflow.log_inputs(run, [DatasetInput(dataset, [tag])])
+
+
+def _send_status(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
+    if record["status"] == "RUNNING":
+        mlflow.update_run(run, status="RUNNING")
+    else:
+        mlflow.set_terminated(run, record["status"])
+
+
+_SENDERS: dict[str, Callable[[Any, Any, Record, Path, list[Any]], None]] = {
+    "metrics": _send_metrics,
+    "system": _send_metrics,
+    "params": _send_params,
+    "tags": _send_tags,
+    "artifact": _send_artifact,
+    "dataset": _send_dataset,
+    "status": _send_status,
+}
