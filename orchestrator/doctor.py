@@ -15,25 +15,21 @@ import json
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
+from orchestrator import command
 from orchestrator.config import Experiment
-from orchestrator.experiments import SCALES, resolve
 from orchestrator.preflight import Check, Finding, run_checks, site_checks
 from orchestrator.site import Site
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = argparse.ArgumentParser(prog="python -m orchestrator.doctor", description=__doc__)
-    out.formatter_class = argparse.RawDescriptionHelpFormatter
-    out.add_argument("name", nargs="?", help="an experiment, to check what it needs as well")
-    out.add_argument("overrides", nargs="*", metavar="path=value")
-    out.add_argument("--scale", help=f"a named bundle of overrides: {', '.join(SCALES)}")
+    out = command.parser(
+        "doctor", __doc__, name_help="an experiment, to check what it needs as well"
+    )
     out.add_argument("--bandwidth", action="store_true", help="time an all-reduce over the nodes")
     out.add_argument("--reap", action="store_true", help="set zombie runs in MLflow to KILLED")
-    out.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return out
 
 
@@ -41,14 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     given = parser().parse_intermixed_args(argv)
     try:
-        experiment = resolve(given.name, given.scale, given.overrides) if given.name else None
-        if experiment is None and given.scale:
-            raise ValueError(f"--scale {given.scale}: name an experiment to scale")
+        experiment = command.experiment_of(given)
         if given.bandwidth and "RAY_ADDRESS" not in os.environ:
             raise ValueError("--bandwidth: set RAY_ADDRESS to the cluster whose network to time")
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return command.wrong_call(error)
     site = Site.from_environment()
     found = run_checks(site_checks(site, experiment))
     facts: dict[str, Any] = {}
@@ -113,9 +106,9 @@ def zombies(uri: str, *, reap: bool) -> Finding | None:
     """Whether MLflow calls runs RUNNING that nobody drives. reap: makes them KILLED instead."""
     from orchestrator import mlflow_runs
 
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    mlflow = mlflow_runs.client_of_existing(uri)
+    if mlflow is None:
         return None
-    mlflow = mlflow_runs.client(uri)
     if reap:
         mlflow_runs.reap(mlflow)
     found = mlflow_runs.silent_runs(mlflow)

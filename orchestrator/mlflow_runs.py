@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,50 @@ def client(uri: str) -> Any:
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=uri)
+
+
+def client_of_existing(uri: str) -> Any | None:
+    """A client for questions; None where SQLite's file is not there: asking would make it."""
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return None
+    return client(uri)
+
+
+def tags_of(uri: str, run_id: str) -> dict[str, str] | None:
+    """The tags of our run with this MLflow run id; None when there is none.
+
+    Raises OSError when MLflow does not answer.
+    """
+    runs = _answers(uri, f"attributes.run_id = '{run_id}'")
+    return dict(runs[0].data.tags) if runs else None
+
+
+def names_by_id(uri: str) -> dict[str, str]:
+    """{MLflow run id: run name} of all our runs. Raises OSError when MLflow does not answer."""
+    return {run.info.run_id: run.data.tags[RUN_TAG] for run in _answers(uri, "")}
+
+
+def _answers(uri: str, condition: str) -> list[Any]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow = client_of_existing(uri)
+        return [] if mlflow is None else list(_runs(mlflow, condition))
+    except MlflowException as error:
+        reason = str(error).split("\n")[0][:200]
+        raise OSError(f"MLflow at {uri} does not answer: {reason}") from None
+
+
+def _runs(mlflow: Any, condition: str) -> Iterator[Any]:
+    """Every run of ours that meets MLflow's `condition`, page by page."""
+    ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    token: str | None = None
+    while ids:
+        page = mlflow.search_runs(ids, condition, max_results=1000, page_token=token)
+        yield from (run for run in page if RUN_TAG in run.data.tags)
+        token = page.token
+        if not token:
+            return
 
 
 def find_run(mlflow: Any, name: str) -> Any | None:
@@ -69,21 +113,12 @@ def create_run(mlflow: Any, uri: str, *, name: str, experiment: str) -> Any:
 def silent_runs(mlflow: Any, *, older_than_s: float = SILENT_S) -> list[tuple[Any, float]]:
     """(run, seconds since its last heartbeat) of runs that MLflow calls RUNNING though nobody
     drives them, the longest silent first. A run without a heartbeat counts from its start."""
-    ids = [experiment.experiment_id for experiment in mlflow.search_experiments()]
     found: list[tuple[Any, float]] = []
-    token: str | None = None
-    while ids:
-        page = mlflow.search_runs(
-            ids, "attributes.status = 'RUNNING'", max_results=1000, page_token=token
-        )
-        for run in page:
-            beat = float(run.data.tags.get(HEARTBEAT_TAG, run.info.start_time / 1000))
-            silent_s = time.time() - beat
-            if RUN_TAG in run.data.tags and silent_s > older_than_s:
-                found.append((run, silent_s))
-        token = page.token
-        if not token:
-            break
+    for run in _runs(mlflow, "attributes.status = 'RUNNING'"):
+        beat = float(run.data.tags.get(HEARTBEAT_TAG, run.info.start_time / 1000))
+        silent_s = time.time() - beat
+        if silent_s > older_than_s:
+            found.append((run, silent_s))
     return sorted(found, key=lambda each: -each[1])
 
 

@@ -17,8 +17,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator import command
+from orchestrator.archive import generation, progress
 from orchestrator.config import Experiment, flat, plain, run_name
-from orchestrator.experiments import EXPERIMENTS, SCALES, resolve
+from orchestrator.experiments import EXPERIMENTS
 from orchestrator.hardware import find_machine
 from orchestrator.site import Site
 
@@ -43,14 +45,9 @@ class Plan:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    out = argparse.ArgumentParser(prog="python -m orchestrator.run", description=__doc__)
-    out.formatter_class = argparse.RawDescriptionHelpFormatter
-    out.add_argument("name", nargs="?", help="an experiment; without one, all are listed")
-    out.add_argument("overrides", nargs="*", metavar="path=value")
-    out.add_argument("--scale", help=f"a named bundle of overrides: {', '.join(SCALES)}")
+    out = command.parser("run", __doc__, name_help="an experiment; without one, all are listed")
     out.add_argument("--plan", action="store_true", help="print what would run, run nothing")
     out.add_argument("--on", metavar="MACHINE", help="with --plan: time and cost there")
-    out.add_argument("--json", action="store_true", help="one JSON object on the last line")
     out.add_argument("--fresh", action="store_true", help="start another run of the same name")
     return out
 
@@ -58,19 +55,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     arguments = parser().parse_intermixed_args(argv)
-    if arguments.name is None:
-        listing(as_json=arguments.json)
-        return 0
     try:
+        experiment = command.experiment_of(arguments)
+        if experiment is None:
+            listing(as_json=arguments.json)
+            return 0
         if arguments.on and not arguments.plan:
             raise ValueError(f"--on {arguments.on}: goes with --plan; a run takes RAY_ADDRESS's")
         machine = find_machine(arguments.on) if arguments.on else None
-        experiment = resolve(arguments.name, arguments.scale, arguments.overrides)
         site = Site.from_environment()
         plan, version = make_plan(experiment, site, fresh=arguments.fresh)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return command.wrong_call(error)
     if arguments.plan:
         from orchestrator.estimate import estimate
         from shards.read import open_dataset
@@ -165,37 +161,6 @@ def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan,
         resumes_at_step=step,
     )
     return plan, dataset.version
-
-
-def generation(site: Site, base: str, *, fresh: bool) -> str:
-    """The newest run of the name `base`: itself, or `-r2`, `-r3` ... that `--fresh` made.
-
-    With `fresh`, the next one that has not started yet.
-    """
-    from shards.storage import open_store
-
-    number, name = 1, base
-    while True:
-        following = f"{base}-r{number + 1}"
-        start_next = fresh and _started(open_store(site.run(name)))
-        if not start_next and not _started(open_store(site.run(following))):
-            return name
-        number, name = number + 1, following
-
-
-def _started(store: Any) -> bool:
-    return any(True for _ in store.list("attempts/"))
-
-
-def progress(store: Any) -> tuple[str, int]:
-    """(`new`, `unfinished` or `finished`; the step of the newest checkpoint, 0 without one)."""
-    from orchestrator.checkpoint import Checkpoints
-
-    steps = Checkpoints(store, keep=2).steps()
-    step = steps[-1] if steps else 0
-    if any(name == "result.json" for name, _ in store.list("result.json")):
-        return "finished", step
-    return ("unfinished" if _started(store) else "new"), step
 
 
 def show(value: dict[str, Any], *, as_json: bool) -> None:

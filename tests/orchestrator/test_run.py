@@ -46,6 +46,7 @@ def test_plan_says_what_would_run_and_writes_nothing(site, capsys):
         (["vgan_golf", "model.wdith=2"], "did you mean 'width'"),
         (["vgan_golf", "model.width=0"], "width=0: must be"),
         (["vgan_golf", "--scale", "laptob"], "did you mean 'laptop'"),
+        (["--scale", "laptop"], "name an experiment"),
         (["vgan_golf"], "no dataset at"),
         (["vgan_golf", "data.name=squares"], "global_batch"),
     ],
