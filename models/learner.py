@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -54,8 +54,17 @@ class Learner(nn.Module, ABC):
         """
 
     def parallelize(self, wrap: Wrap) -> None:
-        """Has the networks of the phases called through `wrap` (DDP, compile); names stay."""
+        """Has the networks of the phases called through `wrap`, as DDP; names stay."""
         self._calls = {name: wrap(self.get_submodule(name)) for name in self.phases}
+
+    @contextmanager
+    def local_gradients(self) -> Iterator[None]:
+        """Within, losses and their gradients stay this worker's own: a later loss sends the sum."""
+        with ExitStack() as stack:
+            for call in self._calls.values():
+                if hasattr(call, "no_sync"):
+                    stack.enter_context(call.no_sync())
+            yield
 
     def call(self, name: str, *inputs: Tensor) -> Any:
         """Forward of the child `name`, through its wrapper where there is one.

@@ -3,6 +3,9 @@
 `checkpoints/<step>/state.pt` is written first, `manifest.json` (format version, facts, and the
 state's sha256) last, so that a checkpoint without a manifest is no checkpoint. A damaged one is
 named and passed over for the one before it. The store may be a folder or `s3://`.
+
+`facts["metrics"]` are what the checkpoint's window of steps measured; by one of them the best one
+may be kept besides the newest.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import torch
 
 from shards.storage import Store
 
-FORMAT = 1
+FORMAT = 2
 WRITE_TRIES = 4
 _log = logging.getLogger(__name__)
 
@@ -35,11 +38,18 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run, below `checkpoints/` of its store. Keeps the newest `keep`."""
+    """The checkpoints of one run, below `checkpoints/` of its store.
 
-    def __init__(self, store: Store, *, keep: int) -> None:
+    Keeps the newest `keep`, and with `metric` the one of its lowest (or `highest`) value.
+    """
+
+    def __init__(
+        self, store: Store, *, keep: int, metric: str | None = None, highest: bool = False
+    ) -> None:
         self._store = store
         self._keep = keep
+        self._metric = metric
+        self._sign = -1.0 if highest else 1.0
 
     def save(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> int:
         """Writes the checkpoint taken after `step` steps; returns its bytes.
@@ -59,10 +69,23 @@ class Checkpoints:
         self._write(_name(step, "state.pt"), data)
         text = json.dumps(manifest, indent=1, sort_keys=True).encode()
         self._write(_name(step, "manifest.json"), text)
+        best = self.best()
         for old in self.steps()[: -self._keep]:
-            self._store.delete(_name(old, "manifest.json"))
-            self._store.delete(_name(old, "state.pt"))
+            if old != best:
+                self._store.delete(_name(old, "manifest.json"))
+                self._store.delete(_name(old, "state.pt"))
         return len(data)
+
+    def best(self) -> int | None:
+        """The step of the best checkpoint by the metric; of equals the first. None without any."""
+        found = []
+        for step in self.steps() if self._metric is not None else ():
+            try:
+                value = self._manifest(step)["facts"]["metrics"][self._metric]
+            except (ValueError, OSError, KeyError):  # damaged, or of a step that did not measure it
+                continue
+            found.append((self._sign * value, step))
+        return min(found)[1] if found else None
 
     def _write(self, name: str, data: bytes) -> None:
         for attempt in range(1, WRITE_TRIES):
@@ -95,7 +118,7 @@ class Checkpoints:
         Raises FileNotFoundError when there is none, ValueError when it is damaged or of another
         format.
         """
-        manifest = json.loads(self._store.read(_name(step, "manifest.json")))
+        manifest = self._manifest(step)
         if manifest["format"] != FORMAT:
             raise ValueError(f"format {manifest['format']}, this version reads {FORMAT}")
         data = self._store.read(_name(step, "state.pt"))
@@ -103,6 +126,9 @@ class Checkpoints:
             raise ValueError(f"state.pt ({len(data)} bytes) does not match its sha256")
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return Checkpoint(step=step, state=state, facts=manifest["facts"])
+
+    def _manifest(self, step: int) -> dict[str, Any]:
+        return dict(json.loads(self._store.read(_name(step, "manifest.json"))))
 
 
 class BackgroundSaver:

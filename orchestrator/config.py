@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from models.vgan import VganConfig
 
@@ -109,11 +109,46 @@ class Optim:
         require(self.eps > 0, "optim.eps", self.eps, "greater than 0")
 
 
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How a step is computed.
+
+    precision: of convolutions and matrix products. tf32 rounds their inputs to 10 bits of mantissa;
+    bf16 is autocast, weights stay fp32; auto is bf16 on a GPU and fp32 on a CPU.
+    accumulate: parts that a worker's slice of a step is taken in, one after the other, so that
+    memory is for one part; each is normalised by its own batch statistics.
+    channels_last: the memory format of clips and of 3-d convolutions' weights; none: on a GPU.
+    compile: torch.compile of the trained networks.
+    """
+
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    accumulate: int = 1
+    channels_last: bool | None = free(None)
+    compile: bool = free(False)
+
+    def __post_init__(self) -> None:
+        require(self.accumulate >= 1, "compute.accumulate", self.accumulate, "at least 1")
+
+    def on(self, device: str) -> tuple[Precision, bool]:
+        """(precision, channels last) on a device type, `cuda` or `cpu`."""
+        gpu = device == "cuda"
+        precision = self.precision
+        return (
+            ("bf16" if gpu else "fp32") if precision == "auto" else precision,
+            gpu if self.channels_last is None else self.channels_last,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How long, and how often something is written. All in steps.
 
     samples: clips in a sample grid, drawn from noise that stays the same over the run.
+    keep_checkpoints: the newest that stay. best_metric: a metric of the model, as in g_loss, by
+    which one more stays: the one of the lowest value, or the highest with best_is=highest.
     """
 
     steps: int
@@ -122,6 +157,8 @@ class Budget:
     log_every: int = free(10)
     samples: int = free(16)
     keep_checkpoints: int = free(3)
+    best_metric: str | None = free(None)
+    best_is: Literal["lowest", "highest"] = free("lowest")
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "samples_every", "log_every", "samples"):
@@ -138,8 +175,10 @@ class Resources:
     num_workers: a range makes the run elastic; the global batch and the order stay.
     threads: of torch, in each worker. At one world size, on CPU, equal threads give equal bits.
     max_failures: worker failures survived before the run fails; preemptions are not counted.
-    max_rollbacks: times that a loss which is not finite goes back to the last checkpoint with half
-    the learning rate. hang_timeout_s: a worker in which no step ends for so long is started again.
+    max_rollbacks: times that a loss which is not finite, or explodes, goes back to the last
+    checkpoint with half the learning rate. explosion: a loss explodes beyond so many times the
+    largest of the 20 logged before it (and of 1); none: never. hang_timeout_s: a worker in which
+    no step ends for so long is started again.
     sync_batch_norm: batch statistics of the global batch, so that the world size does not matter.
     """
 
@@ -149,6 +188,7 @@ class Resources:
     threads: int = free(4)
     max_failures: int = free(8)
     max_rollbacks: int = free(3)
+    explosion: float | None = free(1000.0)
     hang_timeout_s: int | None = free(600)
     sync_batch_norm: bool = False
 
@@ -158,19 +198,22 @@ class Resources:
             require(value >= 1, f"resources.{name}", value, "at least 1")
         for name in ("max_failures", "max_rollbacks"):
             require(getattr(self, name) >= 0, f"resources.{name}", getattr(self, name), ">= 0")
+        limit = self.explosion
+        require(limit is None or limit > 1, "resources.explosion", limit, "none or more than 1")
         hang = self.hang_timeout_s
         require(hang is None or hang >= 1, "resources.hang_timeout_s", hang, "none or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that decides a run: model, data, optimiser, budget, resources, seed."""
+    """Everything that decides a run: model, data, optimiser, compute, budget, resources, seed."""
 
     name: str
     paper: str = free("")
     model: ModelConfig
     data: Data
     optim: Optim = Optim()
+    compute: Compute = Compute()
     budget: Budget
     resources: Resources = Resources()
     seed: int = 0

@@ -6,6 +6,7 @@ Time and cost from it are arithmetic: operations over peak rate times an assumed
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -57,6 +58,15 @@ def find_machine(name: str) -> Machine:
     if name not in machines():
         raise ValueError(f"--on {name!r}: no such machine{suggest(name, machines())}")
     return machines()[name]
+
+
+def peak_tflops(device: str, precision: str) -> float | None:
+    """The dense peak of a device as its driver names it, as in "NVIDIA H200"; None if unknown."""
+    words = re.split(r"[^a-z0-9]+", device.lower())
+    for machine in machines().values():
+        if machine.accelerator.split("-")[0] in words:
+            return machine.peak_tflops.get(precision)
+    return None
 
 
 def expect(

@@ -18,9 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from orchestrator import preflight, probe, registry
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
+from orchestrator.cost import step_cost
 from orchestrator.mlflow_runs import reap
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
@@ -54,7 +57,13 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
         print(f"error: {error}", file=sys.stderr)
         return 2
     job = Job(
-        name=name, experiment=experiment, site=site, dataset_version=version, git=git_commit()
+        name=name,
+        experiment=experiment,
+        site=site,
+        dataset_version=version,
+        git=git_commit(),
+        command_at=psutil.Process().create_time(),
+        flops_per_clip=step_cost(experiment.model.build, experiment.model.clip_shape).flops,
     )
     tracker = Tracker(
         uri=site.mlflow_uri,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models.learner import Learner, Wrap
-from orchestrator.config import Budget, Optim
+from orchestrator.config import Budget, Compute, Optim
 
 
 class Batch(Protocol):
@@ -35,24 +35,39 @@ class World:
     """This worker's place among the others, and what it can ask of them.
 
     wrap: makes a network's gradients the mean over workers; None for one worker.
-    mean: the mean of a tensor over the workers.
+    sum: the sum of a tensor over the workers.
+    collective_s: the seconds since it was last asked that this worker waited for the others, or
+    for the network, with no compute of its own to do. Call it when the device is idle.
     """
 
     rank: int = 0
     size: int = 1
     wrap: Wrap | None = None
-    mean: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    collective_s: Callable[[], float] = lambda: 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a window's seconds of one worker went to; compute leaves the collectives out.
+
+    device_gib: the most device memory that tensors have held since the start; 0 on a CPU.
+    """
+
+    compute_s: float
+    collective_s: float
+    data_wait_s: float
+    device_gib: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepsDone:
-    """A window of steps is over; `step` steps are done in all. Seconds are of this worker."""
+    """A window of steps is over; `step` steps are done in all. spent: of every worker, by rank."""
 
     step: int
     steps: int
     metrics: dict[str, float]
-    data_wait_s: float
-    compute_s: float
+    spent: tuple[Spent, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +101,14 @@ def to_video(video_bthwc: np.ndarray[Any, np.dtype[np.uint8]], device: torch.dev
     return tensor.permute(0, 4, 1, 2, 3).float().div_(127.5).sub_(1.0)
 
 
+def _channels_last(learner: Learner) -> None:
+    """Lays the weights of 2-d and 3-d convolutions out with their channels last, in place."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in learner.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+
+
 @dataclass(kw_only=True)
 class _Window:
     """What happened since the last StepsDone; metrics stay on the device until it is over."""
@@ -94,11 +117,34 @@ class _Window:
     data_wait_s: float = 0.0
     compute_s: float = 0.0
 
-    def mean(self, world: World) -> dict[str, float]:
+    def done(self, step: int, world: World, device: torch.device) -> StepsDone:
+        """The window's event, the same on every worker: one wait for the device, one collective."""
+        started = time.perf_counter()
         names = sorted({name for metrics in self.metrics for name in metrics})
         columns = [[m[name].float() for m in self.metrics if name in m] for name in names]
         means = torch.stack([torch.stack(column).mean() for column in columns])
-        return dict(zip(names, world.mean(means).tolist(), strict=True))
+        gpu = device.type == "cuda"
+        if gpu:  # what was only queued is computed here
+            torch.cuda.synchronize(device)
+        self.compute_s += time.perf_counter() - started
+        collective_s = min(world.collective_s(), self.compute_s)
+        memory = torch.cuda.max_memory_allocated(device) / 2**30 if gpu else 0.0
+        spent = torch.zeros(world.size, 4)
+        spent[world.rank] = torch.tensor(
+            [self.compute_s - collective_s, collective_s, self.data_wait_s, memory]
+        )
+        flat = torch.cat([means / world.size, spent.to(device).flatten()])
+        told = world.sum(flat).tolist()
+        rows = torch.tensor(told[len(names) :]).view(world.size, 4).tolist()
+        return StepsDone(
+            step=step,
+            steps=len(self.metrics),
+            metrics=dict(zip(names, told, strict=False)),
+            spent=tuple(Spent(**dict(zip(_SPENT, row, strict=True))) for row in rows),
+        )
+
+
+_SPENT = ("compute_s", "collective_s", "data_wait_s", "device_gib")
 
 
 class Loop:
@@ -114,8 +160,20 @@ class Loop:
         global_batch: int,
         device: torch.device,
         world: World,
+        compute: Compute = Compute(),  # noqa: B008 - frozen
     ) -> None:
+        self._precision, channels_last = compute.on(device.type)
+        self._format = torch.channels_last_3d if channels_last else torch.contiguous_format
+        if device.type == "cuda":
+            exact = self._precision == "fp32"
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not exact
+            torch.backends.cudnn.benchmark = True  # a run's shapes stay the same
         self.learner = learner.to(device).train()
+        if channels_last:
+            _channels_last(learner)
+        if compute.compile:
+            for phase in learner.phases:
+                learner.get_submodule(phase).compile()
         if world.wrap is not None:
             learner.parallelize(world.wrap)
         self.optimizers = {
@@ -124,7 +182,7 @@ class Loop:
                 lr=optim.lr,
                 betas=(optim.beta1, optim.beta2),
                 eps=optim.eps,
-                fused=device.type == "cuda",
+                fused=True,
             )
             for phase in learner.phases
         }
@@ -134,6 +192,7 @@ class Loop:
         self._global_batch = global_batch
         self._device = device
         self._world = world
+        self._parts = compute.accumulate
 
     def state(self) -> dict[str, Any]:
         """Weights, buffers and optimiser moments; with the step number, all there is to save."""
@@ -178,13 +237,7 @@ class Loop:
             checkpoint = last or done % budget.checkpoint_every == 0
             samples = last or done % budget.samples_every == 0
             if last or checkpoint or done % budget.log_every == 0:
-                yield StepsDone(
-                    step=done,
-                    steps=len(window.metrics),
-                    metrics=window.mean(self._world),
-                    data_wait_s=window.data_wait_s,
-                    compute_s=window.compute_s,
-                )
+                yield window.done(done, self._world, self._device)
                 window = _Window()
             if samples:
                 yield SamplesDue(step=done)
@@ -203,21 +256,42 @@ class Loop:
         return self.learner.noise(count, keyed_generator(self._seed, "samples", 0)).to(self._device)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
-        video_bcthw = to_video(batch.video_bthwc, self._device)
+        """One step of every phase; its metrics, detached and on the device. Never waits for it."""
+        video_bcthw = to_video(batch.video_bthwc, self._device).contiguous(
+            memory_format=self._format
+        )
         noise = self.noise(batch.step, len(video_bcthw))
-        # DDP and the metrics take the plain mean over workers; this weight makes it the mean over
-        # the global batch when slices differ by one, and a quarantined clip count for nothing.
         valid = int(batch.valid_b.sum())
-        weight = valid * self._world.size / self._global_batch
-        if valid < len(video_bcthw):
+        if 0 < valid < len(video_bcthw):  # a quarantined clip counts for nothing
             keep = torch.from_numpy(np.flatnonzero(batch.valid_b)).to(self._device)
-            if valid:
-                video_bcthw, noise = video_bcthw[keep], noise[keep]
+            video_bcthw, noise = video_bcthw[keep], noise[keep]
+        if valid == 0 or self._parts == 1:
+            parts = [(video_bcthw, noise)]
+        else:
+            videos, noises = video_bcthw.tensor_split(self._parts), noise.tensor_split(self._parts)
+            parts = [pair for pair in zip(videos, noises, strict=True) if len(pair[0])]
         metrics: dict[str, Tensor] = {}
         for phase in self.learner.phases:
-            loss, values = self.learner.loss(phase, video_bcthw, noise)
             self.optimizers[phase].zero_grad(set_to_none=True)
-            (loss * weight).backward()  # type: ignore[no-untyped-call]
+            for part in parts[:-1]:
+                with self.learner.local_gradients():
+                    self._backward(phase, *part, metrics, len(part[0]))
+            last = len(parts[-1][0]) if valid else 0
+            self._backward(phase, *parts[-1], metrics, last)
             self.optimizers[phase].step()
-            metrics |= {name: value * weight for name, value in values.items()}
         return metrics
+
+    def _backward(
+        self, phase: str, video_bcthw: Tensor, noise: Tensor, metrics: dict[str, Tensor], valid: int
+    ) -> None:
+        """Adds the gradients of a part of the slice, and what it says, for `valid` of its clips."""
+        # DDP and the metrics take the plain mean over workers; this weight makes it the mean over
+        # the global batch, also when slices differ by one.
+        weight = valid * self._world.size / self._global_batch
+        with torch.autocast(
+            self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"
+        ):
+            loss, values = self.learner.loss(phase, video_bcthw, noise)
+        (loss * weight).backward()  # type: ignore[no-untyped-call]
+        for name, value in values.items():
+            metrics[name] = metrics[name] + value * weight if name in metrics else value * weight

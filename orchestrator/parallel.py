@@ -5,11 +5,15 @@ With no process group every function here is the identity, so the loop runs the 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from orchestrator.loop import World
@@ -19,7 +23,53 @@ def world() -> World:
     """This process among the workers of the default process group, if there is one."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return World()
-    return World(rank=dist.get_rank(), size=dist.get_world_size(), wrap=_ddp, mean=_mean)
+    return World(
+        rank=dist.get_rank(),
+        size=dist.get_world_size(),
+        wrap=_ddp,
+        sum=_sum,
+        collective_s=_waits.taken_s,
+    )
+
+
+class _Waits:
+    """Adds up the seconds in which this worker only waited for a collective.
+
+    On a CPU they are read off the clock. On a GPU, where the clock sees only the queue, they are
+    between events on the stream that has to wait.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def waiting(self, device: torch.device) -> Iterator[None]:
+        """What is waited for within counts."""
+        if device.type == "cuda":
+            before, after = _event(), _event()
+            before.record()
+            yield
+            after.record()
+            self._events.append((before, after))
+        else:
+            started = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - started
+
+    def taken_s(self) -> float:
+        """The seconds since the last call; the device must be idle."""
+        seconds: float = self._seconds + sum(a.elapsed_time(b) for a, b in self._events) / 1e3
+        self._seconds = 0.0
+        self._events.clear()
+        return seconds
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+_waits = _Waits()
 
 
 def from_rank_0(value: Any) -> Any:
@@ -29,6 +79,15 @@ def from_rank_0(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values of all workers, by rank, on every worker."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def barrier() -> None:
@@ -50,12 +109,35 @@ def largest(value: int) -> int:
 def _ddp(module: nn.Module) -> DistributedDataParallel:
     # Buffers are batch-norm's running statistics: broadcasting them before every forward would cost
     # a collective and write into a graph that a GAN's two forwards share.
-    return DistributedDataParallel(module, forward_sync_buffers=False, gradient_as_bucket_view=True)
+    wrapped = DistributedDataParallel(
+        module, forward_sync_buffers=False, gradient_as_bucket_view=True
+    )
+    # A lambda, because torch reads a hook's annotations, and not when they are text.
+    wrapped.register_comm_hook(dist.group.WORLD, lambda group, bucket: _timed_mean(group, bucket))
+    return wrapped
 
 
-def _mean(tensor: Tensor) -> Tensor:
+def _timed_mean(
+    group: dist.ProcessGroup | None, bucket: torch._C._distributed_c10d.GradBucket
+) -> torch.futures.Future[Tensor]:
+    """DDP's own mean of a bucket. After the last one's gradients there is nothing left to compute:
+    what then passes until it is there is waiting."""
+    assert group is not None
+    if not bucket.is_last():
+        return default_hooks.allreduce_hook(group, bucket)
+    waiting = _waits.waiting(bucket.buffer().device)
+    waiting.__enter__()
+
+    def done(mean: torch.futures.Future[Tensor]) -> Tensor:
+        waiting.__exit__(None, None, None)
+        return mean.value()
+
+    return default_hooks.allreduce_hook(group, bucket).then(done)
+
+
+def _sum(tensor: Tensor) -> Tensor:
     dist.all_reduce(tensor)
-    return tensor / dist.get_world_size()
+    return tensor
 
 
 class _SumOverWorkers(torch.autograd.Function):
@@ -64,13 +146,15 @@ class _SumOverWorkers(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:
         total = x.clone()
-        dist.all_reduce(total)
+        with _waits.waiting(x.device):
+            dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(_ctx: Any, grad: Tensor) -> Tensor:
         total = grad.clone()
-        dist.all_reduce(total)
+        with _waits.waiting(grad.device):
+            dist.all_reduce(total)
         return total
 
 

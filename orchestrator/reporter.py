@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import logging
+import threading
 import time
 from contextlib import closing
+from statistics import median, median_low
 from typing import Any
 
 import torch
 
 from orchestrator import pictures
+from orchestrator.accounts import Accounts, Note
 from orchestrator.config import Experiment
 from orchestrator.loop import Loop, SamplesDue, StepsDone
 from orchestrator.tracking import SystemMetrics, Tracker
 from shards.read import Dataset, Reader, Slice
 from shards.storage import Store
 
+ACCOUNTS = "accounts.json"  # an object in the run's store: the last note
+NOTE_EVERY_S = 10.0
 PROGRESS_EVERY_S = 5.0
+SLOW, SLOW_WINDOWS = 1.25, 10  # a straggler takes so many times as long, in so many windows on end
+_log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Listens to the loop's events. `checkpoint_s` is added to from outside.
+    """Listens to the loop's events, and keeps the run's accounts.
 
-    earlier_s: seconds of finished steps that earlier attempts left in the checkpoint gone on from;
-    run_started: the first attempt's start, in seconds since 1970.
+    hosts: of every worker, by rank. flops_per_clip: of a training step. peak_tflops: of all
+    workers together, None if unknown.
     """
 
     def __init__(
@@ -33,8 +43,10 @@ class Reporter:
         store: Store,
         loop: Loop,
         first_step: int,
-        earlier_s: float,
-        run_started: float,
+        accounts: Accounts,
+        hosts: list[str],
+        flops_per_clip: int,
+        peak_tflops: float | None,
     ) -> None:
         self._tracker = tracker
         self._store = store
@@ -43,65 +55,117 @@ class Reporter:
         self._global_batch = experiment.data.global_batch
         self._system = SystemMetrics(tracker)
         self._first_step = first_step
-        self._earlier_s = earlier_s
-        self._run_started = run_started
+        self._accounts = accounts
+        self._hosts = hosts
+        self._flops_per_clip = flops_per_clip
+        self._peak_tflops = peak_tflops
         self._started = self._told = self._window_started = time.monotonic()
-        self.spent_s = {"compute": 0.0, "data_wait": 0.0, "checkpoint": 0.0, "samples": 0.0}
-
-    @property
-    def productive_s(self) -> float:
-        """Seconds of steps that stand: this attempt's and those it went on from."""
-        return self._earlier_s + self.spent_s["compute"]
+        self._slow_windows = 0
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_notes, name="accounts", daemon=True)
+        self._keeper.start()
 
     def on(self, event: Any) -> None:
         """Takes one event of the loop."""
+        started = time.perf_counter()
         if isinstance(event, StepsDone):
             self._metrics(event)
+            self._straggler(event)
+            self.add("logging", time.perf_counter() - started)
         elif isinstance(event, SamplesDue):
-            started = time.monotonic()
             self._samples(event.step)
-            self.spent_s["samples"] += time.monotonic() - started
+            self.add("samples", time.perf_counter() - started)
+
+    def add(self, account: str, seconds: float) -> None:
+        """Counts seconds that rank 0 spent."""
+        self._accounts.add(account, seconds)
+
+    def undo(self, saved: Note | None) -> None:
+        """The run went back to a checkpoint, or to its beginning."""
+        self._accounts.undo(saved or Note(at=0.0))
+
+    def note(self) -> Note:
+        """The run's accounts now."""
+        return self._accounts.note(time.time())
 
     def close(self) -> None:
-        """Stops sampling the machine. The tracker is the caller's."""
+        """Ends the threads. The tracker is the caller's."""
+        self._closing.set()
+        self._keeper.join()
         self._system.close()
 
     def goodput(self) -> dict[str, float]:
-        """The run's seconds by what they went to, as shares; they sum to 1 for this attempt.
+        """The run's time since its first command by account, as shares that sum to 1.
 
-        `goodput/fraction` is of the whole run: steps that stand over the time since its first
-        start, restarts and lost steps included.
+        `goodput/fraction` is the share of steps that stand, without what they waited for data.
         """
-        wall_s = time.monotonic() - self._started
-        shares = {f"goodput/{name}": spent / wall_s for name, spent in self.spent_s.items()}
-        shares["goodput/other"] = 1 - sum(shares.values())
-        shares["goodput/fraction"] = self.productive_s / (time.time() - self._run_started)
-        return shares
+        shares = self._accounts.shares(time.time())
+        out = {f"goodput/{name}": share for name, share in shares.items()}
+        out["goodput/fraction"] = shares["compute"] + shares["collective"]
+        return out
+
+    def _keep_notes(self) -> None:
+        while not self._closing.wait(NOTE_EVERY_S):
+            self._write_note()
+        self._write_note()
+
+    def _write_note(self) -> None:
+        try:
+            self._store.write(ACCOUNTS, json.dumps(dataclasses.asdict(self.note())).encode())
+        except OSError as error:
+            _log.warning("the accounts could not be noted: %s", error)
 
     def _metrics(self, event: StepsDone) -> None:
         now = time.monotonic()
         wall_s, self._window_started = now - self._window_started, now
-        self.spent_s["compute"] += event.compute_s
-        self.spent_s["data_wait"] += event.data_wait_s
-        rate = event.steps * self._global_batch / wall_s
-        self._tracker.metrics(
-            event.step,
-            {
-                **{f"train/{name}": value for name, value in event.metrics.items()},
-                "data/wait_s": event.data_wait_s / event.steps,
-                "sys/step_s": wall_s / event.steps,
-                "sys/clips_per_s": rate,
-                **self.goodput(),
-            },
-        )
+        mine, steps = event.spent[0], event.steps
+        for account in ("compute", "collective", "data_wait"):
+            self.add(account, getattr(mine, f"{account}_s"))
+        rate = steps * self._global_batch / wall_s
+        busy = [spent.compute_s for spent in event.spent]
+        slowest = max(range(len(busy)), key=busy.__getitem__)
+        tflops = rate * self._flops_per_clip / 1e12
+        values = {
+            **{f"train/{name}": value for name, value in event.metrics.items()},
+            "data/wait_s": max(spent.data_wait_s for spent in event.spent) / steps,
+            "sys/step_s": wall_s / steps,
+            "sys/compute_s": median(busy) / steps,
+            "sys/compute_slowest_s": busy[slowest] / steps,
+            "sys/slowest_rank": float(slowest),
+            "sys/collective_s": median(spent.collective_s for spent in event.spent) / steps,
+            "sys/clips_per_s": rate,
+            "sys/tflop_per_s": tflops,
+            **self.goodput(),
+        }
+        if self._peak_tflops is not None:
+            values["sys/mfu"] = tflops / self._peak_tflops
+        if memory := max(spent.device_gib for spent in event.spent):
+            values["sys/device_memory_gib"] = memory
+        self._tracker.metrics(event.step, values)
         if now - self._told > PROGRESS_EVERY_S or event.step == self._budget.steps:
             self._told = now
-            done = event.step - self._first_step
-            left_s = (self._budget.steps - event.step) * (now - self._started) / done
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
+            self._progress(event, rate, now)
+
+    def _progress(self, event: StepsDone, rate: float, now: float) -> None:
+        done = event.step - self._first_step
+        left_s = (self._budget.steps - event.step) * (now - self._started) / done
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in event.metrics.items())
+        print(
+            f"step {event.step}/{self._budget.steps}  {rate:.1f} clips/s  "
+            f"left {left_s / 60:.1f} min  {shown}",
+            flush=True,
+        )
+
+    def _straggler(self, event: StepsDone) -> None:
+        """Names the rank that the others wait for, once it has been slow for a while."""
+        busy = [spent.compute_s + spent.data_wait_s for spent in event.spent]
+        slowest = max(range(len(busy)), key=busy.__getitem__)
+        usual = median_low(busy)
+        self._slow_windows = self._slow_windows + 1 if busy[slowest] > SLOW * usual else 0
+        if self._slow_windows and self._slow_windows % SLOW_WINDOWS == 0:
             print(
-                f"step {event.step}/{self._budget.steps}  {rate:.1f} clips/s  "
-                f"left {left_s / 60:.1f} min  {shown}",
+                f"STRAGGLER: rank {slowest} on {self._hosts[slowest]} takes "
+                f"{busy[slowest] / event.steps:.3f} s a step, the others {usual / event.steps:.3f}",
                 flush=True,
             )
 

@@ -4,17 +4,21 @@ It knows neither Ray nor MLflow's names, only a `Job` (plain data), a `World` an
 it runs the same in a Ray Train worker, in a test and alone.
 
 What it goes through on its own: it starts from the newest checkpoint that verifies; a loss that is
-not finite rolls back to the last one with half the learning rate, a bounded number of times; when
+not finite or explodes rolls back to the last one with half the learning rate, a bounded number of
+times; when
 the driver asks it to stop, or its node is being taken away, it saves at the next logged step and
 leaves; when no step ends for long, every worker writes its stacks and exits, to be started again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
+import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,11 +27,13 @@ from typing import Any
 import torch
 
 from orchestrator import parallel
+from orchestrator.accounts import Accounts, Note
 from orchestrator.checkpoint import BackgroundSaver, Checkpoint, Checkpoints
 from orchestrator.config import Experiment, plain
+from orchestrator.hardware import peak_tflops
 from orchestrator.ledger import Ledger
 from orchestrator.loop import Batch, CheckpointDue, Loop, StepsDone, World, keyed_generator
-from orchestrator.reporter import Reporter
+from orchestrator.reporter import ACCOUNTS, Reporter
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from orchestrator.watchdog import Watchdog
@@ -37,18 +43,25 @@ from shards.storage import Store, open_store
 
 STOP = "stop"  # an object in the run's store: the driver asks the workers to save and leave
 ASK_EVERY_S = 1.0
+EXPLOSION_WINDOWS = 20
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run, as every worker receives it. git: the commit, with `+dirty` where it was."""
+    """One run, as every worker receives it.
+
+    git: the commit, with `+dirty` where it was. command_at: when the driver's command was given, in
+    seconds since 1970. flops_per_clip: of a training step.
+    """
 
     name: str
     experiment: Experiment
     site: Site
     dataset_version: str
     git: str
+    command_at: float
+    flops_per_clip: int
 
 
 class DivergedError(Exception):
@@ -76,14 +89,14 @@ def work(
         while True:
             try:
                 return attempt.run()
-            except _NotFiniteError as error:
+            except _DivergingError as error:
                 attempt.roll_back(error)
     finally:
         attempt.close()
 
 
-class _NotFiniteError(Exception):
-    """A window's metrics are not finite; nothing of it was saved."""
+class _DivergingError(Exception):
+    """A window's metrics are not finite, or a loss explodes; nothing of it was saved."""
 
 
 class _Attempt:
@@ -94,14 +107,21 @@ class _Attempt:
     ) -> None:
         self._job = job
         self._world = world
+        self._device = device
         self._preempted = preempted
         self._store = open_store(job.site.run(job.name))
-        self._checkpoints = Checkpoints(self._store, keep=job.experiment.budget.keep_checkpoints)
+        budget = job.experiment.budget
+        self._checkpoints = Checkpoints(
+            self._store,
+            keep=budget.keep_checkpoints,
+            metric=budget.best_metric,
+            highest=budget.best_is == "highest",
+        )
         self._saver = BackgroundSaver(self._checkpoints)
         self._dataset = _open_dataset(job)
         self._loop = _make_loop(job.experiment, world, device)
         self._number, self._first_step, self._run_started = parallel.from_rank_0(
-            _begin(self._store, self._checkpoints, world) if world.rank == 0 else None
+            _begin(self._store, self._checkpoints, job, world) if world.rank == 0 else None
         )
         data = job.experiment.data
         self._reader = Reader(
@@ -120,7 +140,8 @@ class _Attempt:
         self._ledger = (
             Ledger(self._store, attempt=self._number, rank=world.rank) if data.ledger else None
         )
-        earlier_s = self._load(self._first_step)
+        self._losses: deque[float] = deque(maxlen=EXPLOSION_WINDOWS)
+        saved = self._load(self._first_step)
         self._watchdog = Watchdog(
             self._store,
             f"hangs/{self._number:04d}-{world.rank:05d}.txt",
@@ -130,15 +151,16 @@ class _Attempt:
         self._asked = time.monotonic()
         self._tracker: Tracker | None = None
         self._reporter: Reporter | None = None
+        hosts = parallel.gathered(socket.gethostname())
         if world.rank == 0:
-            self._report(earlier_s)
+            self._report(saved, hosts)
 
     def run(self) -> dict[str, Any]:
         """Trains from the attempt's first step; see `work`."""
         with closing(self._reader.batches(self._first_step)) as batches:
             for event in self._loop.run(self._noting(batches), self._first_step):
                 if isinstance(event, StepsDone):
-                    self._require_finite(event)
+                    self._require_sound(event)
                     self._last = event
                 if self._reporter is not None:
                     self._reporter.on(event)
@@ -159,7 +181,7 @@ class _Attempt:
             self._store.write("result.json", json.dumps(result, indent=1, sort_keys=True).encode())
         return result
 
-    def roll_back(self, error: _NotFiniteError) -> None:
+    def roll_back(self, error: _DivergingError) -> None:
         """Goes back to the last good checkpoint with half the learning rate.
 
         Raises DivergedError when `resources.max_rollbacks` are used up. The halvings are kept in
@@ -179,7 +201,9 @@ class _Attempt:
         self._first_step = steps[-1] if steps else 0
         if not steps:
             self._loop.restart(_make_learner(self._job.experiment).state_dict())
-        self._load(self._first_step)
+        saved = self._load(self._first_step)
+        if self._reporter is not None:
+            self._reporter.undo(saved)
 
     def close(self) -> None:
         """Ends the threads; what MLflow has not taken stays in the outbox."""
@@ -189,8 +213,8 @@ class _Attempt:
         if self._tracker is not None:
             self._tracker.close(timeout_s=30)
 
-    def _load(self, step: int) -> float:
-        """Takes over the checkpoint of `step`, if any; the seconds of steps it stands for."""
+    def _load(self, step: int) -> Note | None:
+        """Takes over the checkpoint of `step`, if any; the run's accounts at its moment."""
         facts: dict[str, Any] = {}
         if step:
             checkpoint: Checkpoint = self._checkpoints.load(step)
@@ -201,7 +225,9 @@ class _Attempt:
             )
             self._loop.load(checkpoint.state)
         self._loop.scale_lr(0.5 ** _rollbacks(self._store))
-        return float(facts.get("productive_s", 0.0))
+        self._losses.clear()
+        self._losses.extend(facts.get("losses", ()))
+        return Note(**facts["accounts"]) if facts else None
 
     def _save(self, step: int) -> None:
         """The ledger of all ranks first, then the state by rank 0."""
@@ -209,15 +235,18 @@ class _Attempt:
             self._ledger.flush()
             parallel.barrier()
         if self._reporter is not None:
+            assert self._last is not None, "a checkpoint comes after a window of steps"
             facts = {
                 "run": self._job.name,
                 "reader": self._reader.state(step),
                 "experiment": plain(self._job.experiment),
                 "git": self._job.git,
-                "productive_s": self._reporter.productive_s,
+                "metrics": self._last.metrics,
+                "losses": list(self._losses),
+                "accounts": dataclasses.asdict(self._reporter.note()),
             }
             blocked_s = self._saver.save(step, self._loop.state(), facts)
-            self._reporter.spent_s["checkpoint"] += blocked_s
+            self._reporter.add("checkpoint", blocked_s)
 
     def _interruption(self) -> str | None:
         """What all workers agree to leave for, if anything. Asked at most once a second."""
@@ -239,12 +268,20 @@ class _Attempt:
                 self._ledger.add(batch.step, batch.keys)
             yield batch
 
-    def _require_finite(self, event: StepsDone) -> None:
+    def _require_sound(self, event: StepsDone) -> None:
+        """Raises _DivergingError for metrics that are not finite and losses that explode."""
         bad = {k: v for k, v in event.metrics.items() if not math.isfinite(v)}
         if bad:
-            raise _NotFiniteError(f"not finite after step {event.step}: {bad}")
+            raise _DivergingError(f"not finite after step {event.step}: {bad}")
+        losses = {k: abs(v) for k, v in event.metrics.items() if k.endswith("loss")}
+        limit = self._job.experiment.resources.explosion
+        if limit is not None and self._losses:
+            most = limit * max(1.0, *self._losses)
+            if bad := {k: v for k, v in losses.items() if v > most}:
+                raise _DivergingError(f"exploded after step {event.step}, beyond {most:g}: {bad}")
+        self._losses.append(max(losses.values(), default=0.0))
 
-    def _report(self, earlier_s: float) -> None:
+    def _report(self, saved: Note | None, hosts: list[str]) -> None:
         job, site = self._job, self._job.site
         self._tracker = Tracker(
             uri=site.mlflow_uri, run=job.name, outbox=site.outbox(job.name), writer="rank0"
@@ -255,8 +292,16 @@ class _Attempt:
             store=self._store,
             loop=self._loop,
             first_step=self._first_step,
-            earlier_s=earlier_s,
-            run_started=self._run_started,
+            accounts=Accounts.resumed(
+                started=self._run_started,
+                saved=saved,
+                last=_last_note(self._store),
+                command=job.command_at,
+                now=time.time(),
+            ),
+            hosts=hosts,
+            flops_per_clip=job.flops_per_clip,
+            peak_tflops=self._peak_tflops(),
         )
         self._tracker.tags(
             {
@@ -271,6 +316,14 @@ class _Attempt:
         print(
             f"{job.name}: attempt {self._number}, {self._world.size} worker(s), {steps}", flush=True
         )
+
+    def _peak_tflops(self) -> float | None:
+        """Of all workers together, in the precision that the run computes in; None if unknown."""
+        if self._device.type != "cuda":
+            return None
+        precision, _ = self._job.experiment.compute.on("cuda")
+        one = peak_tflops(torch.cuda.get_device_name(self._device), precision)
+        return None if one is None else one * self._world.size
 
 
 def _open_dataset(job: Job) -> Dataset:
@@ -302,23 +355,38 @@ def _make_loop(experiment: Experiment, world: World, device: torch.device) -> Lo
         global_batch=experiment.data.global_batch,
         device=device,
         world=world,
+        compute=experiment.compute,
     )
 
 
-def _begin(store: Store, checkpoints: Checkpoints, world: World) -> tuple[int, int, float]:
-    """(this attempt's number, the step to go on from, when the first attempt began).
+def _begin(
+    store: Store, checkpoints: Checkpoints, job: Job, world: World
+) -> tuple[int, int, float]:
+    """(this attempt's number, the step to go on from, when the run's first command was given).
 
     Notes the attempt in the store.
     """
     newest = checkpoints.newest()
     first_step = newest.step if newest is not None else 0
     names = [name for name, _ in store.list("attempts/")]
-    number, now = 1 + len(names), time.time()
-    facts = {"first_step": first_step, "world_size": world.size, "time": now}
+    number = 1 + len(names)
+    facts = {
+        "first_step": first_step,
+        "world_size": world.size,
+        "time": time.time(),
+        "command_at": job.command_at,
+    }
     while not store.write_new(f"attempts/{number:04d}.json", json.dumps(facts).encode()):
         number += 1
-    run_started = float(json.loads(store.read(names[0]))["time"]) if names else now
-    return number, first_step, run_started
+    first = json.loads(store.read(names[0])) if names else facts
+    return number, first_step, float(first["command_at"])
+
+
+def _last_note(store: Store) -> Note | None:
+    try:
+        return Note(**json.loads(store.read(ACCOUNTS)))
+    except FileNotFoundError:
+        return None
 
 
 def _rollbacks(store: Store) -> int:

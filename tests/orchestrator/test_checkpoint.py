@@ -21,6 +21,17 @@ def test_newest_of_several_is_loaded_and_old_ones_are_gone(tmp_path):
     assert not (tmp_path / "checkpoints/00000010/state.pt").exists()
 
 
+@pytest.mark.parametrize(("highest", "kept"), [(False, [20, 50, 60]), (True, [30, 50, 60])])
+def test_best_by_metric_stays_beside_the_newest(tmp_path, highest, kept):
+    checkpoints = Checkpoints(LocalStore(str(tmp_path)), keep=2, metric="loss", highest=highest)
+    values = {10: 5.0, 20: 1.0, 30: 9.0, 40: 1.0, 50: 4.0, 60: None}
+    for step, value in values.items():
+        metrics = {} if value is None else {"loss": value}
+        checkpoints.save(step, {"w": torch.zeros(1)}, {"metrics": metrics})
+    assert checkpoints.steps() == kept
+    assert checkpoints.best() == kept[0]
+
+
 def test_newest_damaged_in_any_way_falls_back_to_the_one_before(tmp_path, caplog):
     checkpoints = _store(tmp_path, [10, 20, 30])
     flipped = tmp_path / "checkpoints/00000030/state.pt"

@@ -62,7 +62,8 @@ def test_run_name_changes_with_what_decides_the_result_and_with_nothing_else():
     assert base.startswith("vgan_golf-")
     same = ["resources.num_workers=2..4", "budget.checkpoint_every=3", "data.ledger=true"]
     assert run_name(override(GOLF, same), "v1") == base
-    others = ["optim.lr=1e-4", "model.width=32", "seed=1", "budget.steps=9", "data.name=x"]
+    others = ["compute.precision=fp32", "compute.accumulate=2"]
+    others += ["optim.lr=1e-4", "model.width=32", "seed=1", "budget.steps=9", "data.name=x"]
     names = {run_name(override(GOLF, [other]), "v1") for other in others}
     assert len(names | {base, run_name(GOLF, "v2")}) == len(others) + 2
 
@@ -81,12 +82,17 @@ def test_identity_covers_every_field_that_is_not_marked_free():
         "budget.log_every",
         "budget.samples",
         "budget.keep_checkpoints",
+        "budget.best_metric",
+        "budget.best_is",
+        "compute.compile",
+        "compute.channels_last",
         "resources.num_workers",
         "resources.use_gpu",
         "resources.cpus_per_worker",
         "resources.threads",
         "resources.max_failures",
         "resources.max_rollbacks",
+        "resources.explosion",
         "resources.hang_timeout_s",
     }
 

@@ -8,8 +8,16 @@ import torch
 
 from models.learner import Learner
 from models.vgan import VganConfig
-from orchestrator.config import Budget, Optim
-from orchestrator.loop import CheckpointDue, Loop, SamplesDue, StepsDone, World, to_video
+from orchestrator.config import Budget, Compute, Optim
+from orchestrator.loop import (
+    CheckpointDue,
+    Loop,
+    SamplesDue,
+    StepsDone,
+    World,
+    keyed_generator,
+    to_video,
+)
 
 CPU = torch.device("cpu")
 G = 4
@@ -58,7 +66,7 @@ class Mean(Learner):
         return {"sample": noise.view(-1, 1, 1, 1, 1)}
 
 
-def loop(learner, steps=6, world=None, **budget):
+def loop(learner, steps=6, world=None, compute=None, **budget):
     return Loop(
         learner,
         optim=Optim(lr=1e-2),
@@ -67,12 +75,17 @@ def loop(learner, steps=6, world=None, **budget):
         global_batch=G,
         device=CPU,
         world=world or World(),
+        compute=compute or Compute(),
     )
 
 
-def vgan(steps):
+def _vgan():
     torch.manual_seed(0)
-    return loop(VganConfig(width=2, latent=4).build(), steps)
+    return VganConfig(width=2, latent=4).build()
+
+
+def vgan(steps):
+    return loop(_vgan(), steps)
 
 
 def test_to_video_maps_levels_to_minus_one_and_one_channels_first():
@@ -167,3 +180,62 @@ def test_step_masked_clip_has_no_influence():
 
     assert weights(0) == weights(255)
     assert weights(0) != 0.0
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 9])
+def test_step_accumulated_over_parts_has_the_gradient_and_metrics_of_the_whole(parts):
+    def outcome(compute, spoil):
+        batch = clips(0, shape=(1, 2, 2, 3))
+        batch.valid_b[spoil] = False
+        work = loop(Mean(), steps=1, compute=compute)
+        (done, *_) = work.run(iter([batch]), 0)
+        return [work.learner.level.weight.grad.item(), done.metrics["error"]]
+
+    for spoil in ([], [2], [0, 1, 2, 3]):
+        whole = outcome(Compute(), spoil)
+        assert outcome(Compute(accumulate=parts), spoil) == pytest.approx(whole, rel=1e-6)
+
+
+def test_step_of_vgan_in_parts_of_one_normalises_each_by_itself():
+    """With one clip a part, batch statistics are the clip's: gradients are the mean over clips."""
+
+    def gradients(batch, compute):
+        rows = [slice(0, G)] if compute.accumulate > 1 else [slice(n, n + 1) for n in range(G)]
+        total = 0.0
+        for part in rows:
+            work = loop(_vgan(), steps=1, compute=compute)
+            noise = work.learner.noise(G, keyed_generator(3, "noise", 0))
+            work.noise = lambda _step, _count, z=noise[part]: z
+            one = Clips(0, batch.video_bthwc[part], batch.valid_b[part])
+            list(work.run(iter([one]), 0))
+            total = total + work.learner.discriminator.logits.weight.grad
+        return total
+
+    batch = clips(0)
+    apart = gradients(batch, Compute())
+    together = gradients(batch, Compute(accumulate=G))
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-7)
+
+
+def test_step_in_bf16_is_near_the_fp32_step_and_keeps_fp32_weights():
+    exact, rough = vgan(1), loop(_vgan(), 1, compute=Compute(precision="bf16"))
+    (one, *_), (other, *_) = exact.run(stream(0), 0), rough.run(stream(0), 0)
+    assert other.metrics["d_loss"] == pytest.approx(one.metrics["d_loss"], rel=2e-2)
+    assert other.metrics["d_loss"] != one.metrics["d_loss"]
+    assert all(p.dtype == torch.float32 for p in rough.learner.parameters())
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        False,
+        # 80 s of C++ compiler on one core, which a machine need not have
+        pytest.param(True, marks=pytest.mark.nightly),
+    ],
+)
+def test_step_with_channels_last_and_compiled_has_the_plain_steps_losses(compiled):
+    plain = vgan(2)
+    fast = loop(_vgan(), 2, compute=Compute(channels_last=True, compile=compiled))
+    (one, *_), (other, *_) = plain.run(stream(0), 0), fast.run(stream(0), 0)
+    assert other.metrics == pytest.approx(one.metrics, rel=1e-3)
+    assert fast.learner.state_dict().keys() == plain.learner.state_dict().keys()
