@@ -56,11 +56,10 @@ class Reporter:
         self._system = SystemMetrics(tracker)
         self._first_step = first_step
         self._accounts = accounts
-        self._hosts = hosts
+        self._stragglers = Stragglers(hosts)
         self._flops_per_clip = flops_per_clip
         self._peak_tflops = peak_tflops
         self._started = self._told = self._window_started = time.monotonic()
-        self._slow_windows = 0
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._keep_notes, name="accounts", daemon=True)
         self._keeper.start()
@@ -70,7 +69,9 @@ class Reporter:
         started = time.perf_counter()
         if isinstance(event, StepsDone):
             self._metrics(event)
-            self._straggler(event)
+            slow = self._stragglers.told(event)
+            if slow is not None:
+                print(slow, flush=True)
             self.add("logging", time.perf_counter() - started)
         elif isinstance(event, SamplesDue):
             self._samples(event.step)
@@ -156,19 +157,6 @@ class Reporter:
             flush=True,
         )
 
-    def _straggler(self, event: StepsDone) -> None:
-        """Names the rank that the others wait for, once it has been slow for a while."""
-        busy = [spent.compute_s + spent.data_wait_s for spent in event.spent]
-        slowest = max(range(len(busy)), key=busy.__getitem__)
-        usual = median_low(busy)
-        self._slow_windows = self._slow_windows + 1 if busy[slowest] > SLOW * usual else 0
-        if self._slow_windows and self._slow_windows % SLOW_WINDOWS == 0:
-            print(
-                f"STRAGGLER: rank {slowest} on {self._hosts[slowest]} takes "
-                f"{busy[slowest] / event.steps:.3f} s a step, the others {usual / event.steps:.3f}",
-                flush=True,
-            )
-
     def _samples(self, step: int) -> None:
         parts = self._loop.learner.sample(self._loop.fixed_noise(self._budget.samples))
         grid = pictures.animated_grid(parts["sample"])
@@ -192,3 +180,24 @@ class Reporter:
             video_bthwc = next(batches).video_bthwc
         self._tracker.artifact("real/clips.gif", pictures.animated_grid(video_bthwc))
         self._tracker.artifact("real/clips.png", pictures.contact_sheet(video_bthwc))
+
+
+class Stragglers:
+    """Names the rank that the others wait for, once it has been slow for a while."""
+
+    def __init__(self, hosts: list[str]) -> None:
+        self._hosts = hosts
+        self._windows = 0
+
+    def told(self, event: StepsDone) -> str | None:
+        """What to say after this window of steps, if anything."""
+        busy = [spent.compute_s + spent.data_wait_s for spent in event.spent]
+        slowest = max(range(len(busy)), key=busy.__getitem__)
+        usual = median_low(busy)
+        self._windows = self._windows + 1 if busy[slowest] > SLOW * usual else 0
+        if not self._windows or self._windows % SLOW_WINDOWS:
+            return None
+        return (
+            f"STRAGGLER: rank {slowest} on {self._hosts[slowest]} takes "
+            f"{busy[slowest] / event.steps:.3f} s a step, the others {usual / event.steps:.3f}"
+        )
