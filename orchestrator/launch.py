@@ -35,6 +35,7 @@ from shards.storage import Store, open_store
 
 _PACKAGES = ("torch", "ray", "mlflow-skinny", "numpy", "webdataset", "av", "opencv-python-headless")
 STOP_DEADLINE_S = 20
+MODEL_TAG = "orchestrator.model"  # of a run whose model is registered: its name and version
 
 
 class Stopped(BaseException):
@@ -181,20 +182,25 @@ def _reap(mlflow: Any, _run_id: str) -> None:
 
 
 def _deliver(experiment: Experiment, site: Site, name: str, store: Store) -> None:
-    """Tells MLflow what it has not taken of a finished run, if it was away."""
-    writers = ("driver", "rank0")
-    if all(Outbox(site.outbox(name), writer).is_empty for writer in writers):
+    """Tells MLflow what it has not heard of a finished run: it was away, or the driver killed."""
+    outboxes = [Outbox(site.outbox(name), writer) for writer in ("driver", "rank0")]
+    status = outboxes[0].last("status")
+    killed = status is not None and status["status"] != "FINISHED"
+    if not killed and all(outbox.is_empty for outbox in outboxes):
         return
     driver, rank0 = (
         Tracker(
             uri=site.mlflow_uri,
             run=name,
-            outbox=site.outbox(name),
-            writer=writer,
-            creates=family(experiment) if writer == "driver" else None,
+            outbox=outbox.folder,
+            writer=outbox.writer,
+            creates=family(experiment) if outbox.writer == "driver" else None,
+            delivers=True,
         )
-        for writer in writers
+        for outbox in outboxes
     )
+    if killed:
+        driver.status("FINISHED")
     _register(driver, experiment, store)
     if driver.close(timeout_s=60) and rank0.close(timeout_s=60):
         print("MLflow now has all that waited for it")
@@ -205,8 +211,9 @@ def _register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
     assert newest is not None, "a finished run has a checkpoint"
 
     def act(mlflow: Any, run_id: str) -> None:
-        model = registry.register(mlflow, run_id, experiment, newest.state["learner"])
-        mlflow.set_tag(run_id, "orchestrator.model", model)
+        if MODEL_TAG not in mlflow.get_run(run_id).data.tags:
+            model = registry.register(mlflow, run_id, experiment, newest.state["learner"])
+            mlflow.set_tag(run_id, MODEL_TAG, model)
 
     if not tracker.do(act, timeout_s=20):
         print("the model is not registered: MLflow does not answer; the checkpoint is kept")

@@ -204,7 +204,7 @@ def _send_status(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) 
     if record["status"] == "RUNNING":
         mlflow.update_run(run, status="RUNNING")
     else:
-        mlflow.set_terminated(run, record["status"])
+        mlflow.set_terminated(run, record["status"], record.get("ms"))
 
 
 _SENDERS: dict[str, Callable[[Any, Any, Record, Path, list[Any]], None]] = {

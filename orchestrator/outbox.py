@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Outbox:
     def __init__(self, folder: Path, writer: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.writer = writer
         self._records = folder / f"{writer}.jsonl"
         self._sent = folder / f"{writer}.sent"
         self._lock = threading.Lock()
@@ -60,11 +62,19 @@ class Outbox:
 
     def last_step(self) -> int:
         """The highest step of any metric ever kept, or -1."""
-        if not self._records.exists():
-            return -1
-        with self._records.open() as file:
-            steps = [json.loads(line).get("step", -1) for line in file]
-        return max(steps, default=-1)
+        return max((record.get("step", -1) for record in self._all()), default=-1)
+
+    def last(self, kind: str) -> Record | None:
+        """The newest record of this kind ever kept, sent or not."""
+        found = None
+        for record in self._all():
+            found = record if record["kind"] == kind else found
+        return found
+
+    def _all(self) -> Iterator[Record]:
+        if self._records.exists():
+            with self._records.open() as file:
+                yield from map(json.loads, file)
 
     def _mark(self) -> int:
         return int(self._sent.read_text()) if self._sent.exists() else 0

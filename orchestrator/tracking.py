@@ -38,14 +38,23 @@ class Tracker:
     writer: the outbox's name, one per process that speaks at the same time.
     creates: the MLflow experiment to create the run in when it is missing, and the driver's mark:
     such a tracker also tells MLflow that the run is driven, by a heartbeat. None waits for the run.
+    delivers: sends what a run that is over left waiting; nobody drives it and it is not RUNNING.
     """
 
     def __init__(
-        self, *, uri: str, run: str, outbox: Path, writer: str, creates: str | None = None
+        self,
+        *,
+        uri: str,
+        run: str,
+        outbox: Path,
+        writer: str,
+        creates: str | None = None,
+        delivers: bool = False,
     ) -> None:
         self._uri = uri
         self._run = run
         self._creates = creates
+        self._delivers = delivers
         self._outbox = Outbox(outbox, writer)
         self._last_step = self._outbox.last_step()
         self._mlflow: Any = None
@@ -94,11 +103,15 @@ class Tracker:
         self._outbox.append({**record, "counts": dict(counts)})
 
     def status(self, status: str) -> None:
-        """RUNNING, FINISHED, FAILED or KILLED."""
-        self._outbox.append({"kind": "status", "status": status})
+        """RUNNING; or FINISHED, FAILED or KILLED, each of which ends the run at this moment."""
+        now = int(time.time() * 1000)
+        self._outbox.append({"kind": "status", "status": status, "ms": now})
 
     def do(self, action: Callable[[Any, str], None], *, timeout_s: float) -> bool:
-        """Sends what is pending, then calls `action(mlflow, run_id)` here; False if it cannot."""
+        """Calls `action(mlflow, run_id)` here, once the run is there; False if it is not in time.
+
+        What was told before may not have been sent yet.
+        """
         deadline = time.monotonic() + timeout_s
         while self.run_id is None and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -156,12 +169,15 @@ class Tracker:
         if self.run_id is None and not self._connect():
             return False
         assert self.run_id is not None
-        if self._creates is not None and time.monotonic() - self._beat > HEARTBEAT_S:
+        drives = self._creates is not None and not self._delivers
+        if drives and time.monotonic() - self._beat > HEARTBEAT_S:
             self._beat = time.monotonic()
             self._mlflow.set_tag(self.run_id, HEARTBEAT_TAG, f"{time.time():.0f}")
         records, mark = self._outbox.pending(BATCH)
         if not records:
             return False
+        if self._delivers:
+            records = [record for record in records if record.get("status") != "RUNNING"]
         send(self._mlflow, self.run_id, records, self._outbox.folder)
         self._outbox.sent(mark)
         return True

@@ -1,36 +1,60 @@
-"""The driver's part that needs no workers: a finished run that MLflow has not heard of."""
+"""The driver's part that needs no workers: a finished run of which MLflow has not heard all."""
 
 import json
 
+import pytest
 from mlflow import MlflowClient
 
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.experiments import resolve
 from orchestrator.launch import launch
-from orchestrator.mlflow_runs import find_run
+from orchestrator.mlflow_runs import HEARTBEAT_TAG, create_run, find_run
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
 from shards.storage import LocalStore
 
 
-def test_launch_of_a_finished_run_delivers_what_waited_for_mlflow(site, capsys):
+@pytest.fixture
+def finished(site):
+    """A function that starts the finished run `r-1` once more."""
     experiment = resolve("vgan_golf", None, ["model.width=2", "data.name=squares"])
     here = Site.from_environment()
     store = LocalStore(here.run("r-1"))
     store.write("result.json", json.dumps({"steps": 3, "metrics": {}}).encode())
     state = {"learner": experiment.model.build().state_dict()}
     Checkpoints(store, keep=2).save(3, state, {})
+    return lambda: launch(experiment, here, "r-1", "v", as_json=False)
+
+
+def test_launch_of_a_finished_run_delivers_what_waited_for_mlflow(finished, capsys):
+    here = Site.from_environment()
     Outbox(here.outbox("r-1"), "driver").append({"kind": "status", "status": "FINISHED"})
     metrics = {"kind": "metrics", "step": 3, "ms": 1, "values": {"train/x": 2.0}}
     Outbox(here.outbox("r-1"), "rank0").append(metrics)
 
-    assert launch(experiment, here, "r-1", "v", as_json=False) == 0
+    assert finished() == 0
     assert "MLflow now has all that waited for it" in capsys.readouterr().out
     client = MlflowClient(here.mlflow_uri)
     run = find_run(client, "r-1")
     assert (run.info.status, run.data.metrics["train/x"]) == ("FINISHED", 2.0)
+    assert HEARTBEAT_TAG not in run.data.tags
     assert client.get_model_version("vgan_golf", "1").run_id == run.info.run_id
 
-    assert launch(experiment, here, "r-1", "v", as_json=False) == 0
+    assert finished() == 0
     assert "waited" not in capsys.readouterr().out
+    Outbox(here.outbox("r-1"), "rank0").append(metrics)
+    assert finished() == 0
     assert len(client.search_model_versions("name='vgan_golf'")) == 1
+
+
+def test_launch_of_a_run_whose_driver_was_killed_at_the_end_registers_and_ends_it(finished):
+    here = Site.from_environment()
+    client = MlflowClient(here.mlflow_uri)
+    run_id = create_run(client, here.mlflow_uri, name="r-1", experiment="vgan").info.run_id
+    told = Outbox(here.outbox("r-1"), "driver")
+    told.append({"kind": "status", "status": "RUNNING"})
+    told.sent(told.pending(1)[1])
+
+    assert finished() == 0
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert client.get_model_version("vgan_golf", "1").run_id == run_id

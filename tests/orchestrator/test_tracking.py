@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from orchestrator.mlflow_runs import HEARTBEAT_TAG, RUN_TAG, find_run, reap
+from orchestrator.mlflow_runs import HEARTBEAT_TAG, RUN_TAG, create_run, find_run, reap
+from orchestrator.outbox import Outbox
 from orchestrator.tracking import Tracker
 
 
@@ -20,8 +21,10 @@ def uri(tmp_path):
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def tracker(uri, tmp_path, writer="driver", creates="vgan"):
-    return Tracker(uri=uri, run="r-1", outbox=tmp_path / "out", writer=writer, creates=creates)
+def tracker(uri, tmp_path, writer="driver", creates="vgan", **options):
+    return Tracker(
+        uri=uri, run="r-1", outbox=tmp_path / "out", writer=writer, creates=creates, **options
+    )
 
 
 def _history(uri, key):
@@ -70,6 +73,27 @@ def test_tracker_refused_record_does_not_hold_up_those_behind_it(uri, tmp_path, 
     assert one.close(timeout_s=60)
     assert _history(uri, "train/x") == [(1, 1.0)]
     assert "refused a params record" in caplog.text
+
+
+def test_tracker_that_delivers_neither_beats_nor_makes_a_finished_run_run_again(uri, tmp_path):
+    client = MlflowClient(uri)
+    run_id = create_run(client, uri, name="r-1", experiment="vgan").info.run_id
+    client.set_terminated(run_id, "FINISHED")
+    waiting = Outbox(tmp_path / "out", "driver")
+    waiting.append({"kind": "status", "status": "RUNNING"})
+    waiting.append({"kind": "metrics", "step": 1, "ms": 1, "values": {"train/x": 1.0}})
+    assert tracker(uri, tmp_path, delivers=True).close(timeout_s=60)
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"train/x": 1.0})
+    assert HEARTBEAT_TAG not in run.data.tags
+
+
+def test_run_ends_when_it_ended_however_late_it_is_told(uri, tmp_path):
+    ended = {"kind": "status", "status": "KILLED", "ms": 1_700_000_000_000}
+    Outbox(tmp_path / "out", "driver").append(ended)
+    assert tracker(uri, tmp_path).close(timeout_s=60)
+    info = find_run(MlflowClient(uri), "r-1").info
+    assert (info.status, info.end_time) == ("KILLED", 1_700_000_000_000)
 
 
 def _free_port():
