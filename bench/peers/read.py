@@ -2,8 +2,10 @@
 
     python bench/peers/read.py LOADER FOLDER jpg|u8 SECONDS
 
-Needs numpy, simplejpeg and the loader, not this project. Every loader does the same work in one
+A peer needs numpy, simplejpeg and itself, not this project. Every loader does the same work in one
 process: an epoch in shuffled order, again and again, decoded by the same decoder, stacked by 16.
+The first epoch after the first batch is "cold": what calls this has dropped the files from the
+page cache. What follows, for SECONDS, is "warm".
 """
 
 import json
@@ -26,6 +28,12 @@ def decode(data, encoding):
     return simplejpeg.decode_jpeg(data).reshape(SHAPE)
 
 
+def stacked(samples, encoding):
+    """Batches of a loader of single samples."""
+    while True:
+        yield np.stack([decode(next(samples), encoding) for _ in range(BATCH)])
+
+
 def samples_of(folder):
     """Every sample's bytes, through the plain index: what the peers' formats are made from."""
     for tar in sorted(Path(folder).glob("shards/*.tar")):
@@ -36,11 +44,43 @@ def samples_of(folder):
                 yield name, data[int(offset) : int(offset) + int(size)]
 
 
-def bare(folder, _):
-    """No loader: the decoder alone, on bytes in memory."""
+def bare(folder, encoding):
+    """No loader: the decoder alone, or a plain copy, from memory into the same batch again."""
     held = [data for _, data in samples_of(folder)]
+    batch = np.zeros((BATCH, *SHAPE), dtype=np.uint8)
+    strips = batch.reshape(BATCH, -1, *SHAPE[2:])
     while True:
-        yield from held
+        for n, data in enumerate(held):
+            if encoding == "u8":
+                batch[n % BATCH] = decode(data, encoding)
+            else:
+                simplejpeg.decode_jpeg(data, buffer=strips[n % BATCH])
+            if n % BATCH == BATCH - 1:
+                yield batch
+
+
+def ours(folder, _, **options):
+    """This project, as a training run uses it, with one thread."""
+    from shards.read import Reader, Slice, open_dataset
+
+    part = Slice(rank=0, world_size=1, global_batch=BATCH)
+    reader = Reader(open_dataset(folder), seed=0, slice=part, **{"threads": 1, **options})
+    for batch in reader.batches(0):
+        assert batch.valid_b.all()
+        yield batch.video_bthwc
+
+
+def kept(folder, _):
+    """The same where the pixels of every shard are in the cache already."""
+    from shards.read import Cache
+
+    cache = Cache(root=f"{folder}-pixels", limit_gib=8, decode=True)
+    shards = len(list(Path(folder).glob("shards/*.tar")))
+    filling = ours(folder, _, cache=cache)
+    while len(list(Path(cache.root).glob("*.u8"))) < shards:
+        next(filling)
+    filling.close()
+    return ours(folder, _, cache=cache)
 
 
 def webdataset(folder, encoding):
@@ -92,38 +132,39 @@ def litdata(folder, _):
 
 def ray(folder, encoding):
     """Ray Data: read_webdataset without its decoder. Its workers' CPU time is not counted."""
-    import ray as ray_library
+    import ray.data
 
-    ray_library.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     files = sorted(str(path) for path in Path(folder).glob("shards/*.tar"))
-    data = ray_library.data.read_webdataset(files, decoder=False, shuffle="files")
+    data = ray.data.read_webdataset(files, decoder=None, shuffle="files")
     while True:
         for block in data.iter_batches(batch_size=BATCH, local_shuffle_buffer_size=200):
             yield from block[encoding]
 
 
+def timed(stream, *, clips=float("inf"), seconds=float("inf")):
+    """Reads at least so many clips, or for so long."""
+    read = 0
+    wall, cpu = time.perf_counter(), time.process_time()
+    while read < clips and time.perf_counter() - wall < seconds:
+        read += len(next(stream))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"clips_per_s": read / wall, "cpu_ms_per_clip": cpu / read * 1e3}
+
+
 def main():
     loader, folder, encoding, seconds = sys.argv[1:]
-    stream = globals()[loader](folder, encoding)
+    manifest = json.loads(Path(folder, "manifest.json").read_text())
+    epoch = sum(shard["samples"] for shard in manifest["shards"])
     begin = time.perf_counter()
-    batch = [decode(next(stream), encoding)]
+    stream = globals()[loader](folder, encoding)
+    if loader not in ("bare", "ours", "kept"):
+        stream = stacked(stream, encoding)
+    next(stream)
     first = time.perf_counter() - begin
-    clips = 0
-    batch = []
-    wall, cpu = time.perf_counter(), time.process_time()
-    while time.perf_counter() - wall < float(seconds):
-        batch.append(decode(next(stream), encoding))
-        if len(batch) == BATCH:
-            clips += len(np.stack(batch))
-            batch = []
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(
-        json.dumps(
-            {"clips_per_s": clips / wall, "cpu_ms_per_clip": cpu / clips * 1e3, "first_s": first}
-        ),
-        flush=True,
-    )
-    sys.stdout.flush()
+    figures = {"first_s": first, "cold": timed(stream, clips=epoch - BATCH)}
+    figures["warm"] = timed(stream, seconds=float(seconds))
+    print(json.dumps(figures), flush=True)
     # Some loaders' background processes and threads would keep this one from ending.
     os._exit(0)
 
