@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there: verified at load, the newest good one wins.
 
-`checkpoints/<step>/state.pt` is written first, `manifest.json` (format version, facts, and the
-state's sha256) last, so that a checkpoint without a manifest is no checkpoint. A damaged one is
-named and passed over for the one before it. The store may be a folder or `s3://`.
+`checkpoints/<step>/state.pt` is written first, `manifest.json` (format version, facts, the state's
+sha256 and its own) last, so that a checkpoint without a manifest is no checkpoint. A damaged one
+is named and passed over for the one before it. The store may be a folder or `s3://`.
 
 `facts["metrics"]` are what the checkpoint's window of steps measured; by one of them the best one
 may be kept besides the newest.
@@ -67,8 +67,8 @@ class Checkpoints:
             "facts": facts,
         }
         self._write(_name(step, "state.pt"), data)
-        text = json.dumps(manifest, indent=1, sort_keys=True).encode()
-        self._write(_name(step, "manifest.json"), text)
+        text = json.dumps(manifest | {"seal": _seal(manifest)}, indent=1, sort_keys=True)
+        self._write(_name(step, "manifest.json"), text.encode())
         best = self.best()
         for old in self.steps()[: -self._keep]:
             if old != best:
@@ -119,8 +119,6 @@ class Checkpoints:
         format.
         """
         manifest = self._manifest(step)
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']}, this version reads {FORMAT}")
         data = self._store.read(_name(step, "state.pt"))
         if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
             raise ValueError(f"state.pt ({len(data)} bytes) does not match its sha256")
@@ -128,7 +126,13 @@ class Checkpoints:
         return Checkpoint(step=step, state=state, facts=manifest["facts"])
 
     def _manifest(self, step: int) -> dict[str, Any]:
-        return dict(json.loads(self._store.read(_name(step, "manifest.json"))))
+        """Raises ValueError unless it is of this format and every value is as it was written."""
+        manifest = dict(json.loads(self._store.read(_name(step, "manifest.json"))))
+        if manifest.get("format") != FORMAT:
+            raise ValueError(f"format {manifest.get('format')}, this version reads {FORMAT}")
+        if manifest.pop("seal", None) != _seal(manifest):
+            raise ValueError("manifest.json does not match its seal")
+        return manifest
 
 
 class BackgroundSaver:
@@ -187,6 +191,11 @@ class BackgroundSaver:
             buffer = torch.empty(value.shape, dtype=value.dtype, pin_memory=pinned)
             self._buffers[path] = buffer
         return buffer.copy_(value, non_blocking=True)
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    """The sha256 of a manifest's content, whatever its layout."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _name(step: int, file: str) -> str:

@@ -44,6 +44,19 @@ def test_newest_damaged_in_any_way_falls_back_to_the_one_before(tmp_path, caplog
     assert "checkpoint 20 is damaged" in caplog.text
 
 
+def test_newest_with_any_bit_of_its_manifest_flipped_falls_back_to_the_one_before(tmp_path):
+    checkpoints = _store(tmp_path, [10, 20])
+    manifest = tmp_path / "checkpoints/00000020/manifest.json"
+    whole = manifest.read_bytes()
+    for bit in range(8 * len(whole)):
+        broken = bytearray(whole)
+        broken[bit // 8] ^= 1 << bit % 8
+        manifest.write_bytes(broken)
+        assert checkpoints.newest().step == 10, f"bit {bit}"
+    manifest.write_bytes(whole)
+    assert checkpoints.newest().step == 20
+
+
 def test_newest_without_a_manifest_is_no_checkpoint(tmp_path):
     checkpoints = _store(tmp_path, [10, 20])
     (tmp_path / "checkpoints/00000020/manifest.json").unlink()
