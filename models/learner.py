@@ -4,7 +4,8 @@ Legend: B clips, C channels, T frames, H rows, W columns. Videos are float in [-
 
 A learner owns the paper's networks and formulas, and nothing else: no optimiser, no device, no
 process group. Training one step means: for every phase, in order, take `loss(phase, ...)`, step the
-optimiser of the child module that bears the phase's name.
+optimiser of the child module that bears the phase's name. What is fitted once, when the steps are
+over, is fitted to the codes of many clips (`code`, `fit`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,17 @@ class Learner(nn.Module, ABC):
     """Base of every paper's learner.
 
     phases: the names of the child modules that are trained, in the order of their updates.
+    conditions: what `loss` takes of a clip besides its pixels, as keywords: "label_b", int64.
+    needs_clips: whether `sample` must be given real clips.
+    classes: how many classes `label_b` tells apart. codes: how many clips' codes `fit` wants; 0 for
+    a learner that fits nothing.
     """
 
     phases: tuple[str, ...]
+    conditions: tuple[str, ...] = ()
+    needs_clips: bool = False
+    classes: int = 0
+    codes: int = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,22 +45,42 @@ class Learner(nn.Module, ABC):
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """The latents of `count` samples, float32 on the CPU, samples first.
 
-        All randomness of a step comes from here, so that it can be drawn for the global batch and
-        sliced, whatever the number of workers.
+        All randomness of a step comes from here, dropout's too, so that it can be drawn for the
+        global batch and sliced, whatever the number of workers. (count, 0) where there is none.
         """
 
     @abstractmethod
     def loss(
-        self, phase: str, video_bcthw: Tensor, noise: Tensor
+        self, phase: str, video_bcthw: Tensor, noise: Tensor, **conditions: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the phase's loss, a mean over the B samples; its metrics, detached scalars)."""
 
     @abstractmethod
-    def sample(self, noise: Tensor) -> dict[str, Tensor]:
+    def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:
         """Named videos (B, C, T, H, W) in [-1, 1] for pictures: always `sample`, and the parts.
 
+        video_bcthw: real clips, as many as noise, for a learner with `needs_clips`.
         Uses running statistics and leaves the module's mode as it was.
         """
+
+    def adopt(self, weights: dict[str, Tensor]) -> None:
+        """Begins from another learner's weights instead of random ones: its own kind's, or what it
+        can use of them. Raises ValueError where they do not fit, naming what does not.
+        """
+        shapes = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        theirs = {name: tensor.shape for name, tensor in weights.items()}
+        wrong = sorted({name for name, _ in shapes.items() ^ theirs.items()})
+        if wrong:
+            raise ValueError(f"{len(wrong)} weights of another model, the first is {wrong[0]}")
+        self.load_state_dict(weights)
+
+    def code(self, video_bcthw: Tensor) -> Tensor:
+        """(B, K) float32 codes of clips, for `fit`."""
+        raise NotImplementedError(f"{type(self).__name__} has no codes")
+
+    def fit(self, code_nk: Tensor, seed: int) -> None:
+        """Fits what is not trained by steps to the codes, and keeps it in buffers."""
+        raise NotImplementedError(f"{type(self).__name__} fits nothing")
 
     def parallelize(self, wrap: Wrap) -> None:
         """Has the networks of the phases called through `wrap`, as DDP; names stay."""
@@ -85,3 +114,15 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within, `module` is in eval mode; afterwards every part has the mode it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

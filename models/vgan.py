@@ -23,8 +23,6 @@ Where paper and code differ, or this file differs from both:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -33,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.learner import Learner, frozen
+from models.learner import Learner, evaluating, frozen
 
 REAL, FAKE = 0, 1
 
@@ -202,7 +200,7 @@ class Vgan(Learner):
         return torch.randn(count, self.config.latent, generator=generator)
 
     def loss(
-        self, phase: str, video_bcthw: Tensor, noise: Tensor
+        self, phase: str, video_bcthw: Tensor, noise: Tensor, **_: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The phase's loss, a mean over the clips, and its metrics, detached scalars.
 
@@ -248,12 +246,12 @@ class Vgan(Learner):
         return loss, {"g_loss": loss.detach(), **metrics}
 
     @torch.no_grad()
-    def sample(self, noise: Tensor) -> dict[str, Tensor]:
+    def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:  # noqa: ARG002
         """Videos of (B, 3, 32, 64, 64) in [-1, 1] by name, made with running statistics.
 
         "sample", and with two streams "foreground", "mask" (2m - 1, grey) and "background" (still).
         """
-        with _evaluating(self.generator):
+        with evaluating(self.generator):
             parts: dict[str, Tensor] = self.generator(noise)
         if "mask" in parts:
             parts["mask"] = 2 * parts["mask"] - 1
@@ -268,15 +266,3 @@ def _cross_entropy(logits_bk: Tensor, label: int) -> Tensor:
 def _probability_real(logits_bk: Tensor) -> Tensor:
     """D's mean probability of "real", a detached scalar."""
     return logits_bk.detach().float().softmax(1)[:, REAL].mean()
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Within, `module` is in eval mode; afterwards every part has the mode it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training

@@ -64,6 +64,8 @@ ONE_WORKER = Workers(minimum=1, maximum=1)
 class Data:
     """Which clips, in which order, and how they reach a worker.
 
+    fraction: the share of the dataset that is used, in (0, 1]: the first of every shard's clips.
+    Clips lie in a shard by their source's name, so it is about that share of the sources.
     global_batch: clips a step, over all workers together.
     block_shards: shards whose samples are mixed at a time; None mixes the whole dataset.
     ledger: writes every consumed sample key to the run's `ledger/`.
@@ -73,6 +75,7 @@ class Data:
     """
 
     name: str
+    fraction: float = 1.0
     global_batch: int = 64
     block_shards: int | None = 32
     ledger: bool = free(False)
@@ -83,6 +86,7 @@ class Data:
 
     def __post_init__(self) -> None:
         require(bool(self.name) and "/" not in self.name, "data.name", self.name, "a folder name")
+        require(0 < self.fraction <= 1, "data.fraction", self.fraction, "in (0, 1]")
         require(self.global_batch >= 1, "data.global_batch", self.global_batch, "at least 1")
         block = self.block_shards
         require(block is None or block >= 1, "data.block_shards", block, "none or at least 1")
@@ -206,11 +210,16 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that decides a run: model, data, optimiser, compute, budget, resources, seed."""
+    """Everything that decides a run: model, data, optimiser, compute, budget, resources, seed.
+
+    init_from: the name of a finished run whose weights the model begins with, where it can use
+    them; none for random ones.
+    """
 
     name: str
     paper: str = free("")
     model: ModelConfig
+    init_from: str | None = None
     data: Data
     optim: Optim = Optim()
     compute: Compute = Compute()

@@ -108,9 +108,11 @@ def _steps(
         for _ in range(2):
             noise = learner.noise(clips, generator).to(device)
             video_bcthw = torch.zeros(clips, C, T, H, W, device=device)
+            zeros = torch.zeros(clips, dtype=torch.int64, device=device)
+            conditions = dict.fromkeys(learner.conditions, zeros)
             for phase in learner.phases:
                 with FlopCounterMode(display=False) as counter:
-                    loss, _ = learner.loss(phase, video_bcthw, noise)
+                    loss, _ = learner.loss(phase, video_bcthw, noise, **conditions)
                     learner.get_submodule(phase).zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
                 flops[phase] = counter.get_total_flops()

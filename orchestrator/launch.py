@@ -144,7 +144,8 @@ def _result(store: Store) -> dict[str, Any] | None:
 def _describe(tracker: Tracker, job: Job) -> None:
     """Everything that is known before the first step, as params, tags, input and artifacts."""
     experiment = job.experiment
-    dataset = open_dataset(job.site.dataset(experiment.data.name))
+    data = experiment.data
+    dataset = open_dataset(job.site.dataset(data.name), data.fraction)
     deciding = flat(identity(experiment))
     tracker.status("RUNNING")
     tracker.params({k: v for k, v in deciding.items() if k != "name"})
@@ -169,7 +170,7 @@ def _describe(tracker: Tracker, job: Job) -> None:
         name=experiment.data.name,
         version=job.dataset_version,
         source=job.site.dataset(experiment.data.name),
-        counts={"clips": dataset.manifest.samples, **dataset.manifest.counts},
+        counts={"clips": dataset.samples, **dataset.manifest.counts},
     )
     text = json.dumps(plain(experiment), indent=1)
     tracker.artifact("experiment.json", text.encode())

@@ -87,6 +87,9 @@ class SamplesDue:
 Event = StepsDone | CheckpointDue | SamplesDue
 
 
+Conditions = Callable[[Any], dict[str, np.ndarray[Any, Any]]]
+
+
 def keyed_generator(seed: int, stream: str, step: int) -> torch.Generator:
     """A CPU generator that is a pure function of (seed, stream, step)."""
     digest = hashlib.sha256(f"{seed}/{stream}/{step}".encode()).digest()
@@ -148,7 +151,10 @@ _SPENT = ("compute_s", "collective_s", "data_wait_s", "device_gib")
 
 
 class Loop:
-    """Trains a learner for a budget of steps. Its whole state is `state()` and the step number."""
+    """Trains a learner for a budget of steps. Its whole state is `state()` and the step number.
+
+    conditions: what the learner's losses take of a batch besides its pixels, clips first.
+    """
 
     def __init__(
         self,
@@ -161,6 +167,7 @@ class Loop:
         device: torch.device,
         world: World,
         compute: Compute = Compute(),  # noqa: B008 - frozen
+        conditions: Conditions = lambda _batch: {},
     ) -> None:
         self._precision, channels_last = compute.on(device.type)
         self._format = torch.channels_last_3d if channels_last else torch.contiguous_format
@@ -190,9 +197,10 @@ class Loop:
         self._budget = budget
         self._seed = seed
         self._global_batch = global_batch
-        self._device = device
+        self.device = device
         self._world = world
         self._parts = compute.accumulate
+        self._conditions = conditions
 
     def state(self) -> dict[str, Any]:
         """Weights, buffers and optimiser moments; with the step number, all there is to save."""
@@ -237,7 +245,7 @@ class Loop:
             checkpoint = last or done % budget.checkpoint_every == 0
             samples = last or done % budget.samples_every == 0
             if last or checkpoint or done % budget.log_every == 0:
-                yield window.done(done, self._world, self._device)
+                yield window.done(done, self._world, self.device)
                 window = _Window()
             if samples:
                 yield SamplesDue(step=done)
@@ -249,49 +257,52 @@ class Loop:
         generator = keyed_generator(self._seed, "noise", step)
         rows = self.learner.noise(self._global_batch, generator)
         first = self._world.rank * self._global_batch // self._world.size
-        return rows[first : first + count].to(self._device, non_blocking=True)
+        return rows[first : first + count].to(self.device, non_blocking=True)
 
     def fixed_noise(self, count: int) -> Tensor:
         """The noise of the sample grids: the same all through a run."""
-        return self.learner.noise(count, keyed_generator(self._seed, "samples", 0)).to(self._device)
+        return self.learner.noise(count, keyed_generator(self._seed, "samples", 0)).to(self.device)
 
     def _step(self, batch: Batch) -> dict[str, Tensor]:
         """One step of every phase; its metrics, detached and on the device. Never waits for it."""
-        video_bcthw = to_video(batch.video_bthwc, self._device).contiguous(
+        video_bcthw = to_video(batch.video_bthwc, self.device).contiguous(
             memory_format=self._format
         )
         noise = self.noise(batch.step, len(video_bcthw))
+        given = {"video_bcthw": video_bcthw, "noise": noise}
+        for name, values in self._conditions(batch).items():
+            given[name] = torch.from_numpy(values).to(self.device, non_blocking=True)
         valid = int(batch.valid_b.sum())
         if 0 < valid < len(video_bcthw):  # a quarantined clip counts for nothing
-            keep = torch.from_numpy(np.flatnonzero(batch.valid_b)).to(self._device)
-            video_bcthw, noise = video_bcthw[keep], noise[keep]
-        if valid == 0 or self._parts == 1:
-            parts = [(video_bcthw, noise)]
-        else:
-            videos, noises = video_bcthw.tensor_split(self._parts), noise.tensor_split(self._parts)
-            parts = [pair for pair in zip(videos, noises, strict=True) if len(pair[0])]
+            keep = torch.from_numpy(np.flatnonzero(batch.valid_b)).to(self.device)
+            given = {name: tensor[keep] for name, tensor in given.items()}
+        parts = [given]
+        if valid and self._parts > 1:
+            count = min(self._parts, valid)
+            split = {name: tensor.tensor_split(count) for name, tensor in given.items()}
+            parts = [{name: each[n] for name, each in split.items()} for n in range(count)]
         metrics: dict[str, Tensor] = {}
         for phase in self.learner.phases:
             self.optimizers[phase].zero_grad(set_to_none=True)
             for part in parts[:-1]:
                 with self.learner.local_gradients():
-                    self._backward(phase, *part, metrics, len(part[0]))
-            last = len(parts[-1][0]) if valid else 0
-            self._backward(phase, *parts[-1], metrics, last)
+                    self._backward(phase, part, metrics, len(part["noise"]))
+            last = len(parts[-1]["noise"]) if valid else 0
+            self._backward(phase, parts[-1], metrics, last)
             self.optimizers[phase].step()
         return metrics
 
     def _backward(
-        self, phase: str, video_bcthw: Tensor, noise: Tensor, metrics: dict[str, Tensor], valid: int
+        self, phase: str, part: dict[str, Tensor], metrics: dict[str, Tensor], valid: int
     ) -> None:
         """Adds the gradients of a part of the slice, and what it says, for `valid` of its clips."""
         # DDP and the metrics take the plain mean over workers; this weight makes it the mean over
         # the global batch, also when slices differ by one.
         weight = valid * self._world.size / self._global_batch
         with torch.autocast(
-            self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"
+            self.device.type, dtype=torch.bfloat16, enabled=self._precision == "bf16"
         ):
-            loss, values = self.learner.loss(phase, video_bcthw, noise)
+            loss, values = self.learner.loss(phase, **part)
         (loss * weight).backward()  # type: ignore[no-untyped-call]
         for name, value in values.items():
             metrics[name] = metrics[name] + value * weight if name in metrics else value * weight

@@ -16,7 +16,7 @@ import torch
 from orchestrator import pictures
 from orchestrator.accounts import Accounts, Note
 from orchestrator.config import Experiment
-from orchestrator.loop import Loop, SamplesDue, StepsDone
+from orchestrator.loop import Loop, SamplesDue, StepsDone, to_video
 from orchestrator.tracking import SystemMetrics, Tracker
 from shards.read import Dataset, Reader, Slice
 from shards.storage import Store
@@ -158,7 +158,13 @@ class Reporter:
         )
 
     def _samples(self, step: int) -> None:
-        parts = self._loop.learner.sample(self._loop.fixed_noise(self._budget.samples))
+        learner, device = self._loop.learner, self._loop.device
+        noise = self._loop.fixed_noise(self._budget.samples)
+        video_bcthw = None
+        if learner.needs_clips:
+            video_bcthw = to_video(self._clips_bthwc, device)
+            noise = noise[: len(video_bcthw)]
+        parts = learner.sample(noise, video_bcthw)
         grid = pictures.animated_grid(parts["sample"])
         self._store.write("samples.gif", grid)
         name = f"step-{step:08d}"
@@ -172,14 +178,19 @@ class Reporter:
             self._tracker.artifact(f"streams/{name}.png", sheet, slider=("streams", step))
 
     def real_clips(self, dataset: Dataset, seed: int) -> None:
-        """The grid and the sheet of as many real clips as there are samples."""
+        """Takes as many real clips as there are samples, the same all through a run; at the run's
+        first step their grid and sheet go to MLflow."""
+        if self._first_step and not self._loop.learner.needs_clips:
+            return
         count = min(self._budget.samples, dataset.samples)
         slice_ = Slice(rank=0, world_size=1, global_batch=count)
         reader = Reader(dataset, seed=seed, slice=slice_, prefetch_mib=16, threads=1)
         with closing(reader.batches(0)) as batches:
-            video_bthwc = next(batches).video_bthwc
-        self._tracker.artifact("real/clips.gif", pictures.animated_grid(video_bthwc))
-        self._tracker.artifact("real/clips.png", pictures.contact_sheet(video_bthwc))
+            self._clips_bthwc = next(batches).video_bthwc.copy()
+        if self._first_step == 0:
+            grid = pictures.animated_grid(self._clips_bthwc)
+            self._tracker.artifact("real/clips.gif", grid)
+            self._tracker.artifact("real/clips.png", pictures.contact_sheet(self._clips_bthwc))
 
 
 class Stragglers:

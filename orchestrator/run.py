@@ -71,7 +71,8 @@ def main(argv: list[str] | None = None) -> int:
         from orchestrator.estimate import estimate
         from shards.read import open_dataset
 
-        manifest = open_dataset(site.dataset(experiment.data.name)).manifest
+        data = experiment.data
+        manifest = open_dataset(site.dataset(data.name), data.fraction).manifest
         figures = estimate(experiment, manifest, site, machine)
         show(dataclasses.asdict(plan) | figures, as_json=arguments.json)
         return 0
@@ -109,12 +110,13 @@ def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan,
 
     Raises ValueError or OSError, with a message for the user, when the run cannot be.
     """
+    from orchestrator.start import conditions_of, new_learner
     from shards.read import Reader, Slice, open_dataset
     from shards.storage import open_store
 
     data = experiment.data
     try:
-        dataset = open_dataset(site.dataset(data.name))
+        dataset = open_dataset(site.dataset(data.name), data.fraction)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{error}. Build one with: python -m shards.ingest VIDEOS {site.dataset(data.name)}, "
@@ -132,6 +134,7 @@ def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan,
             f"data.name={data.name!r}: its clips are {dataset.manifest.clip.shape} (T, H, W, C), "
             f"{experiment.name} learns from {experiment.model.clip_shape}"
         )
+    conditions_of(new_learner(experiment, site), dataset)
     name = generation(site, run_name(experiment, dataset.version), fresh=fresh)
     state, step = progress(open_store(site.run(name)))
     learner = experiment.model.build()

@@ -26,15 +26,17 @@ from typing import Any
 
 import torch
 
+from models.learner import evaluating
 from orchestrator import parallel
 from orchestrator.accounts import Accounts, Note
 from orchestrator.checkpoint import BackgroundSaver, Checkpoint, Checkpoints
 from orchestrator.config import Experiment, plain
 from orchestrator.hardware import peak_tflops
 from orchestrator.ledger import Ledger
-from orchestrator.loop import Batch, CheckpointDue, Loop, StepsDone, World, keyed_generator
+from orchestrator.loop import Batch, CheckpointDue, Loop, StepsDone, World, to_video
 from orchestrator.reporter import ACCOUNTS, Reporter
 from orchestrator.site import Site
+from orchestrator.start import conditions_of, new_learner
 from orchestrator.tracking import Tracker
 from orchestrator.watchdog import Watchdog
 from shards.cache import Cache
@@ -119,24 +121,12 @@ class _Attempt:
         )
         self._saver = BackgroundSaver(self._checkpoints)
         self._dataset = _open_dataset(job)
-        self._loop = _make_loop(job.experiment, world, device)
+        self._loop = _make_loop(job, self._dataset, world, device)
         self._number, self._first_step, self._run_started = parallel.from_rank_0(
             _begin(self._store, self._checkpoints, job, world) if world.rank == 0 else None
         )
         data = job.experiment.data
-        self._reader = Reader(
-            self._dataset,
-            seed=job.experiment.seed,
-            slice=Slice(rank=world.rank, world_size=world.size, global_batch=data.global_batch),
-            block_shards=data.block_shards,
-            prefetch_mib=data.prefetch_mib,
-            threads=data.reader_threads,
-            cache=None
-            if data.cache_gib is None
-            else Cache(
-                root=job.site.shards_cache, limit_gib=data.cache_gib, decode=data.cache_pixels
-            ),
-        )
+        self._reader = self._make_reader(with_json=bool(self._loop.learner.conditions))
         self._ledger = (
             Ledger(self._store, attempt=self._number, rank=world.rank) if data.ledger else None
         )
@@ -162,6 +152,8 @@ class _Attempt:
                 if isinstance(event, StepsDone):
                     self._require_sound(event)
                     self._last = event
+                    if event.step == self._job.experiment.budget.steps:
+                        self._fit()
                 if self._reporter is not None:
                     self._reporter.on(event)
                 if isinstance(event, CheckpointDue):
@@ -180,6 +172,27 @@ class _Attempt:
         if self._world.rank == 0:
             self._store.write("result.json", json.dumps(result, indent=1, sort_keys=True).encode())
         return result
+
+    def _make_reader(self, *, with_json: bool = False) -> Reader:
+        job, data = self._job, self._job.experiment.data
+        cache = None
+        if data.cache_gib is not None:
+            root = job.site.shards_cache
+            cache = Cache(root=root, limit_gib=data.cache_gib, decode=data.cache_pixels)
+        return Reader(
+            self._dataset,
+            seed=job.experiment.seed,
+            slice=Slice(
+                rank=self._world.rank,
+                world_size=self._world.size,
+                global_batch=data.global_batch,
+            ),
+            block_shards=data.block_shards,
+            prefetch_mib=data.prefetch_mib,
+            threads=data.reader_threads,
+            cache=cache,
+            with_json=with_json,
+        )
 
     def roll_back(self, error: _DivergingError) -> None:
         """Goes back to the last good checkpoint with half the learning rate.
@@ -200,7 +213,7 @@ class _Attempt:
         steps = self._checkpoints.steps()
         self._first_step = steps[-1] if steps else 0
         if not steps:
-            self._loop.restart(_make_learner(self._job.experiment).state_dict())
+            self._loop.restart(new_learner(self._job.experiment, self._job.site).state_dict())
         saved = self._load(self._first_step)
         if self._reporter is not None:
             self._reporter.undo(saved)
@@ -247,6 +260,27 @@ class _Attempt:
             }
             blocked_s = self._saver.save(step, self._loop.state(), facts)
             self._reporter.add("checkpoint", blocked_s)
+
+    def _fit(self) -> None:
+        """Has the learner fit what steps do not train, to the codes of the order's first clips.
+
+        All workers compute codes, rank 0 fits them: it alone saves the state.
+        """
+        learner, data = self._loop.learner, self._job.experiment.data
+        if not learner.codes:
+            return
+        steps = max(1, min(learner.codes, self._dataset.samples) // data.global_batch)
+        mine = []
+        with closing(self._make_reader().batches(0)) as batches:
+            for _ in range(steps):
+                batch = next(batches)
+                self._watchdog.alive()
+                with torch.no_grad(), evaluating(learner):
+                    codes = learner.code(to_video(batch.video_bthwc, self._device))
+                mine.append(codes[torch.from_numpy(batch.valid_b).to(self._device)].float().cpu())
+        by_step = zip(*parallel.gathered(mine), strict=True)  # in order, whatever the world size
+        if self._world.rank == 0:
+            learner.fit(torch.cat([torch.cat(each) for each in by_step]), self._job.experiment.seed)
 
     def _interruption(self) -> str | None:
         """What all workers agree to leave for, if anything. Asked at most once a second."""
@@ -310,8 +344,7 @@ class _Attempt:
                 "orchestrator.resumed_at_step": self._first_step,
             }
         )
-        if self._first_step == 0:
-            self._reporter.real_clips(self._dataset, job.experiment.seed)
+        self._reporter.real_clips(self._dataset, job.experiment.seed)
         steps = f"from step {self._first_step} to {job.experiment.budget.steps}"
         print(
             f"{job.name}: attempt {self._number}, {self._world.size} worker(s), {steps}", flush=True
@@ -327,7 +360,8 @@ class _Attempt:
 
 
 def _open_dataset(job: Job) -> Dataset:
-    dataset = open_dataset(job.site.dataset(job.experiment.data.name))
+    data = job.experiment.data
+    dataset = open_dataset(job.site.dataset(data.name), data.fraction)
     if dataset.version != job.dataset_version:
         raise ValueError(
             f"dataset {job.experiment.data.name!r} changed since the run was started: version "
@@ -336,19 +370,14 @@ def _open_dataset(job: Job) -> Dataset:
     return dataset
 
 
-def _make_learner(experiment: Experiment) -> Any:
-    """The learner at step 0: its weights are a function of the run's seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(keyed_generator(experiment.seed, "weights", 0).get_state())
-        learner = experiment.model.build()
+def _make_loop(job: Job, dataset: Dataset, world: World, device: torch.device) -> Loop:
+    experiment = job.experiment
+    learner = new_learner(experiment, job.site)
+    conditions = conditions_of(learner, dataset)
     if experiment.resources.sync_batch_norm:
         parallel.synchronise_batch_norm(learner)
-    return learner
-
-
-def _make_loop(experiment: Experiment, world: World, device: torch.device) -> Loop:
     return Loop(
-        _make_learner(experiment),
+        learner,
         optim=experiment.optim,
         budget=experiment.budget,
         seed=experiment.seed,
@@ -356,6 +385,7 @@ def _make_loop(experiment: Experiment, world: World, device: torch.device) -> Lo
         device=device,
         world=world,
         compute=experiment.compute,
+        conditions=conditions,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from dataclasses import dataclass, field
 
-from shards.manifest import Manifest, load_manifest
+from shards.manifest import LABEL, Manifest, load_manifest
 from shards.storage import Store, open_store
 
 _NAMED = 3  # faults named in a message before "and n more"
@@ -12,30 +14,51 @@ _NAMED = 3  # faults named in a message before "and n more"
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """An opened dataset. `version` is the manifest's hash."""
+    """An opened dataset. `version` is the manifest's hash.
+
+    fraction: the share that is used: the first clips of every shard, at least one. Clips lie in a
+    shard by their source's hash, so a smaller fraction's clips, and about its sources, are a part
+    of a larger one's. It is a dataset of its own, with a version of its own.
+    """
 
     manifest: Manifest
     store: Store
+    fraction: float = 1.0
     version: str = field(default="")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "version", self.version or self.manifest.version)
+        version = self.version or self.manifest.version
+        if self.fraction != 1.0:
+            version = hashlib.sha256(f"{version} first {self.fraction}".encode()).hexdigest()
+        object.__setattr__(self, "version", version)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Clips that are used of each shard, in the manifest's sequence."""
+        return [math.ceil(shard.samples * self.fraction) for shard in self.manifest.shards]
 
     @property
     def samples(self) -> int:
-        """Clips in the dataset."""
-        return self.manifest.samples
+        """Clips that are used."""
+        return sum(self.sizes)
+
+    @property
+    def labels(self) -> list[str]:
+        """The names of the classes that its clips belong to, sorted; empty without any."""
+        return sorted(
+            name.removeprefix(LABEL) for name in self.manifest.counts if name.startswith(LABEL)
+        )
 
 
-def open_dataset(location: str) -> Dataset:
-    """Opens the dataset at `location`, a folder or an `s3://` URL.
+def open_dataset(location: str, fraction: float = 1.0) -> Dataset:
+    """Opens the dataset at `location`, a folder or an `s3://` URL; see `Dataset` for a fraction.
 
     Every tar and index must be there with the size the manifest gives (one listing, nothing is
     read; `shards.verify` compares contents). Raises FileNotFoundError when there is no manifest,
     ValueError when the dataset is empty or its files do not match.
     """
     store = open_store(location)
-    dataset = Dataset(manifest=load_manifest(store), store=store)
+    dataset = Dataset(manifest=load_manifest(store), store=store, fraction=fraction)
     if dataset.samples == 0:
         raise ValueError(
             f"the dataset at {store.location} is empty: its manifest counts no samples "

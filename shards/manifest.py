@@ -17,6 +17,7 @@ from shards.storage import Store
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+LABEL = "label "  # begins the counts of a class's clips
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,8 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """A dataset, whole. `counts` says how many sources were read, kept, and rejected, by reason."""
+    """A dataset, whole. `counts` says how many sources were read, kept, and rejected, by reason,
+    and how many clips of each class were kept: `label <name>`."""
 
     clip: ClipFormat
     shards: tuple[Shard, ...]

@@ -87,7 +87,7 @@ class Reader:
         self._seed = seed
         self._block_shards = block_shards
         self._order = Order(
-            [shard.samples for shard in dataset.manifest.shards],
+            dataset.sizes,
             version=dataset.version,
             seed=seed,
             block_shards=block_shards,

@@ -90,8 +90,10 @@ def shared_data() -> Path:
     return folder
 
 
-def write_dataset(location: Path | str, *, clips: int = 40, shards: int = 4) -> None:
-    """u8 clips of a square that moves at its own speed over its own grey."""
+def write_dataset(
+    location: Path | str, *, clips: int = 40, shards: int = 4, labels: tuple[str, ...] = ()
+) -> None:
+    """u8 clips of a square that moves at its own speed over its own grey; labels go round."""
     store = LocalStore(str(location))
     written = []
     for number in range(shards):
@@ -102,8 +104,9 @@ def write_dataset(location: Path | str, *, clips: int = 40, shards: int = 4) -> 
                 left = (n + t * (1 + n % 3)) % 48
                 video[t, 24:40, left : left + 16] = 220
             key = f"clip{n:05d}"
+            note = {"n": n, "labels": [labels[n % len(labels)]] if labels else []}
             members += [
-                (f"{key}.json", json.dumps({"n": n}).encode()),
+                (f"{key}.json", json.dumps(note).encode()),
                 (f"{key}.u8", video.tobytes()),
             ]
         buffer = io.BytesIO()
@@ -121,7 +124,6 @@ def write_dataset(location: Path | str, *, clips: int = 40, shards: int = 4) -> 
         store.write(shard.index, index)
         written.append(shard)
     clip = ClipFormat(frames=32, height=64, width=64, channels=3, fps=25.0, encoding="u8")
-    manifest = Manifest(
-        clip=clip, shards=tuple(written), recipe={"test": 1}, counts={"clips": clips}
-    )
+    counts = {"clips": clips} | {f"label {label}": clips // len(labels) for label in labels}
+    manifest = Manifest(clip=clip, shards=tuple(written), recipe={"test": 1}, counts=counts)
     store.write("manifest.json", manifest.to_json())

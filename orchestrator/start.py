@@ -1,0 +1,68 @@
+"""What a run starts from: its learner's weights at step 0, and what its losses ask of a clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.learner import Learner
+from orchestrator.checkpoint import Checkpoints
+from orchestrator.config import Experiment
+from orchestrator.loop import Conditions, keyed_generator
+from orchestrator.site import Site
+from shards.dataset import Dataset
+from shards.storage import open_store
+
+
+def new_learner(experiment: Experiment, site: Site) -> Learner:
+    """The learner at step 0: a function of the run's seed, and of the run it begins from, if any.
+
+    Raises ValueError where `init_from` names no run with a checkpoint, or one of another model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(keyed_generator(experiment.seed, "weights", 0).get_state())
+        learner: Learner = experiment.model.build()
+    if experiment.init_from is None:
+        return learner
+    where = site.run(experiment.init_from)
+    begun = Checkpoints(open_store(where), keep=2).newest()
+    if begun is None:
+        raise ValueError(
+            f"init_from={experiment.init_from!r}: there is no checkpoint at {where}; name a run of "
+            "RUNS_ROOT that has one, or none"
+        )
+    try:
+        learner.adopt(begun.state["learner"])
+    except ValueError as error:
+        raise ValueError(f"init_from={experiment.init_from!r}: {error}") from None
+    return learner
+
+
+def conditions_of(learner: Learner, dataset: Dataset) -> Conditions:
+    """What the learner's losses take of a batch that was read with its provenance.
+
+    "label_b": int64, the clip's class as its place in `dataset.labels`. A clip that could not be
+    read has class 0, and counts for nothing. Raises ValueError when the dataset cannot give it.
+    """
+    wanted = learner.conditions
+    if not wanted:
+        return lambda _batch: {}
+    assert wanted == ("label_b",), f"conditions {wanted}: only label_b is known"
+    place = {label: n for n, label in enumerate(dataset.labels)}
+    if len(place) != learner.classes:
+        found = f"{len(place)} classes ({', '.join(place) or 'its clips have no labels'})"
+        raise ValueError(
+            f"model.classes={learner.classes}: the dataset at {dataset.store.location} has {found}"
+        )
+
+    def label_b(batch: Any) -> dict[str, np.ndarray[Any, Any]]:
+        clips = zip(batch.json, batch.valid_b, strict=True)
+        return {
+            "label_b": np.array(
+                [place[clip["labels"][0]] if valid else 0 for clip, valid in clips], np.int64
+            )
+        }
+
+    return label_b

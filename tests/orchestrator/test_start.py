@@ -1,0 +1,106 @@
+"""What a run starts from: weights, and what its losses ask of a clip."""
+
+from contextlib import closing
+
+import pytest
+import torch
+
+from models.vgan import VganConfig
+from orchestrator.checkpoint import Checkpoints
+from orchestrator.config import override
+from orchestrator.experiments import EXPERIMENTS
+from orchestrator.site import Site
+from orchestrator.start import conditions_of, new_learner
+from shards.dataset import open_dataset
+from shards.read import Reader, Slice
+from shards.storage import open_store
+
+SMALL = override(EXPERIMENTS["vgan_golf"], ["model.width=1", "model.latent=2"])
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(
+        shards_root=str(tmp_path),
+        shards_cache=str(tmp_path / "cache"),
+        runs_root=str(tmp_path / "runs"),
+        mlflow_uri="",
+    )
+
+
+def _finish(site, name, learner):
+    checkpoints = Checkpoints(open_store(site.run(name)), keep=2)
+    checkpoints.save(5, {"learner": learner.state_dict()}, {})
+
+
+def test_new_learner_is_a_function_of_the_seed(site):
+    one, same, other = (
+        new_learner(override(SMALL, [f"seed={seed}"]), site).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not torch.equal(
+        one["generator.video.trunk.0.weight"], other["generator.video.trunk.0.weight"]
+    )
+
+
+def test_new_learner_from_a_run_has_its_weights(site):
+    torch.manual_seed(9)
+    theirs = VganConfig(width=1, latent=2).build()
+    _finish(site, "before", theirs)
+    mine = new_learner(override(SMALL, ["init_from=before"]), site).state_dict()
+    assert all(torch.equal(mine[name], weight) for name, weight in theirs.state_dict().items())
+
+
+def test_new_learner_from_no_run_or_another_model_says_so(site):
+    with pytest.raises(ValueError, match="init_from='nobody': there is no checkpoint at"):
+        new_learner(override(SMALL, ["init_from=nobody"]), site)
+    _finish(site, "wide", VganConfig(width=2, latent=2).build())
+    with pytest.raises(ValueError, match=r"init_from='wide': .* weights of another model"):
+        new_learner(override(SMALL, ["init_from=wide"]), site)
+
+
+class Asks:
+    conditions = ("label_b",)
+    classes = 2
+
+
+def test_conditions_label_is_the_class_in_sorted_order_and_a_spoiled_clip_has_none(
+    tmp_path, make_dataset
+):
+    make_dataset(tmp_path / "d", clips=8, shards=2, labels=("walk", "jump"))
+    dataset = open_dataset(str(tmp_path / "d"))
+    label_of = conditions_of(Asks(), dataset)
+    whole = Slice(rank=0, world_size=1, global_batch=8)
+    with closing(Reader(dataset, seed=0, slice=whole, with_json=True).batches(0)) as batches:
+        batch = next(batches)
+    walks = [int(key.removeprefix("clip")) % 2 == 0 for key in batch.keys]
+    assert label_of(batch)["label_b"].tolist() == [int(walk) for walk in walks]
+    batch.valid_b[3], batch.json[3] = False, {}
+    assert label_of(batch)["label_b"][3] == 0
+
+
+def test_conditions_of_another_number_of_classes_name_those_there_are(tmp_path, make_dataset):
+    make_dataset(tmp_path / "three", labels=("a", "b", "c"))
+    make_dataset(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"model.classes=2: .* has 3 classes \(a, b, c\)"):
+        conditions_of(Asks(), open_dataset(str(tmp_path / "three")))
+    with pytest.raises(ValueError, match="its clips have no labels"):
+        conditions_of(Asks(), open_dataset(str(tmp_path / "none")))
+
+
+def test_fraction_of_a_dataset_is_the_first_clips_of_every_shard_under_a_version_of_its_own(
+    tmp_path, make_dataset
+):
+    make_dataset(tmp_path / "d", clips=40, shards=4)
+
+    def keys(fraction):
+        dataset = open_dataset(str(tmp_path / "d"), fraction)
+        epoch = Slice(rank=0, world_size=1, global_batch=dataset.samples)
+        with closing(Reader(dataset, seed=1, slice=epoch).batches(0)) as batches:
+            return sorted(next(batches).keys), dataset.version
+
+    whole, third, least = keys(1.0), keys(0.3), keys(0.01)
+    assert whole[0] == [f"clip{n:05d}" for n in range(40)]
+    assert third[0] == [f"clip{n:05d}" for n in range(12)]  # clip n lies in shard n % 4
+    assert least[0] == [f"clip{n:05d}" for n in range(4)]
+    assert len({whole[1], third[1], least[1]}) == 3
