@@ -23,7 +23,7 @@ from orchestrator.ledger import read_ledger
 from shards.manifest import load_manifest
 from shards.storage import LocalStore
 
-STEPS = 24
+STEPS = 64
 ASSIGNMENTS = [
     "data.name=squares",
     "data.global_batch=5",
@@ -32,7 +32,7 @@ ASSIGNMENTS = [
     "model.width=2",
     f"budget.steps={STEPS}",
     "budget.checkpoint_every=4",
-    "budget.samples_every=12",
+    "budget.samples_every=32",
     "budget.samples=4",
     "budget.log_every=1",
     "resources.use_gpu=false",

@@ -34,7 +34,7 @@ def test_driver_killed_and_the_same_command_again(run, uninterrupted, seed):
 
 
 def test_driver_told_to_stop_loses_no_step(run, uninterrupted, seed):
-    broken = run(extra=["budget.checkpoint_every=24"]).start()
+    broken = run(extra=["budget.checkpoint_every=64"]).start()
     broken.wait_for("attempts/0001.json")
     time.sleep(0.1 * seed)
     broken.process.send_signal(signal.SIGTERM)

@@ -128,7 +128,7 @@ def test_node_lost_goes_on_with_the_rest_and_consumes_the_same_keys(
 
 
 def test_node_taken_away_with_notice_loses_no_step(run, cluster, uninterrupted, seed):
-    broken = _elastic(run, cluster, extra=["budget.checkpoint_every=24"])
+    broken = _elastic(run, cluster, extra=["budget.checkpoint_every=64"])
     broken.wait_for("attempts/0001.json")
     ids = sorted(node["node_id"] for node in cluster.nodes() if not node["is_head_node"])
     notice = [*cluster.inside, *RAY, "drain-node", f"--address={ADDRESS}"]

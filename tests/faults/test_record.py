@@ -29,14 +29,14 @@ def test_run_of_two_workers_consumes_the_same_keys_and_leaves_its_whole_record(
     assert record.data.tags["orchestrator.paper"].startswith("VGAN 3.2")
     assert record.inputs.dataset_inputs[0].dataset.name == "squares"
     steps = [m.step for m in client.get_metric_history(record.info.run_id, "train/d_loss")]
-    assert steps == list(range(1, 25))
+    assert steps == list(range(1, 65))
     assert {"data/wait_s", "sys/clips_per_s", "goodput/fraction"} <= record.data.metrics.keys()
     shares = [v for k, v in record.data.metrics.items() if k.startswith("goodput/")]
     assert sum(shares) - record.data.metrics["goodput/fraction"] == pytest.approx(1)
     folder = Path(client.download_artifacts(record.info.run_id, "", str(tmp_path)))
     for name in ("samples", "streams"):
         made = sorted(p.name for p in (folder / name).iterdir())
-        assert made == [f"step-{s:08d}.{e}" for s in (12, 24) for e in ("gif", "png")]
+        assert made == [f"step-{s:08d}.{e}" for s in (32, 64) for e in ("gif", "png")]
     assert {p.name for p in (folder / "real").iterdir()} == {"clips.gif", "clips.png"}
     assert json.loads((folder / "experiment.json").read_text())["model"]["width"] == 2
     assert client.get_model_version("vgan_golf", "1").run_id == record.info.run_id
