@@ -11,22 +11,19 @@ Options: --epochs N of each kind, --seed S.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
+import itertools
 import json
-import os
 import random
 import shutil
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from peers.synthetic import answer, write
 from reader import HERE, VAR, python_of
 
-from shards.manifest import MANIFEST, ClipFormat, Manifest, Shard
-from shards.tarfmt import format_index, write_tar
+from shards.manifest import ClipFormat
 
 RESULT = HERE / "results" / "exactly_once.json"
 CLIP = ClipFormat(frames=1, height=8, width=8, channels=3, fps=25.0, encoding="u8")
@@ -40,33 +37,16 @@ NONE = {  # why: neither documentation has a way to go on inside an epoch
 Plan = list[tuple[int, int, int]]
 
 
-def make(root: Path) -> None:
-    """Small clips that begin with their number."""
-    shutil.rmtree(root, ignore_errors=True)
-    (root / "shards").mkdir(parents=True)
-    shards, first = [], 0
-    for name, samples in enumerate(SIZES):
+def contents() -> Iterator[list[tuple[str, bytes]]]:
+    """Shard by shard, small clips that begin with their number."""
+    numbers = itertools.count()
+    for samples in SIZES:
         members = []
-        for i in range(first, first + samples):
+        for number in itertools.islice(numbers, samples):
             clip = np.zeros(CLIP.shape, dtype=np.uint8)
-            clip.reshape(-1)[:4] = np.frombuffer(i.to_bytes(4, "little"), dtype=np.uint8)
-            members.append((f"{i:06d}.u8", clip.tobytes()))
-        first += samples
-        tar = io.BytesIO()
-        index = format_index(write_tar(tar, members))
-        shard = Shard(
-            name=f"{name:06d}",
-            samples=samples,
-            bytes=len(tar.getvalue()),
-            sha256=hashlib.sha256(tar.getvalue()).hexdigest(),
-            index_bytes=len(index),
-            index_sha256=hashlib.sha256(index).hexdigest(),
-        )
-        (root / shard.tar).write_bytes(tar.getvalue())
-        (root / shard.index).write_bytes(index)
-        shards.append(shard)
-    manifest = Manifest(clip=CLIP, shards=tuple(shards), recipe={}, counts={})
-    (root / MANIFEST).write_bytes(manifest.to_json())
+            clip.reshape(-1)[:4] = np.frombuffer(number.to_bytes(4, "little"), dtype=np.uint8)
+            members.append((f"{number:06d}.u8", clip.tobytes()))
+        yield members
 
 
 def plans(epochs: int, rng: random.Random, *, changing: bool) -> list[Plan]:
@@ -87,28 +67,6 @@ def plans(epochs: int, rng: random.Random, *, changing: bool) -> list[Plan]:
     return found
 
 
-def count(python: str, name: str, folder: Path, given: list[Plan]) -> dict[str, Any] | str:
-    """The counts of one loader, or the last line of what went wrong."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "OMP_NUM_THREADS": "1"}
-    environment.update(TQDM_DISABLE="1", HF_HUB_OFFLINE="1")
-    try:
-        done = subprocess.run(
-            [python, str(HERE / "peers" / "resume.py"), name, str(folder)],
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=300,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "did not end within 300 s"
-    if done.returncode:
-        return (done.stderr.strip().splitlines() or ["?"])[-1]
-    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
-
-
 def main() -> None:
     """Counts, prints a table, writes it to bench/results."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -117,7 +75,7 @@ def main() -> None:
     given = parser.parse_args()
     folder = VAR / "bench" / "exactly-once" / "set"
     shutil.rmtree(folder.parent, ignore_errors=True)
-    make(folder)
+    write(folder, CLIP, contents())
     table: dict[str, Any] = {"seed": given.seed, **NONE}
     print(f"{'world size':<11}{'loader':<12}{'repeated':>9}{'lost':>7}{'refused':>9}  of samples")
     for changing in (False, True):
@@ -125,7 +83,10 @@ def main() -> None:
         found = plans(given.epochs, random.Random(given.seed), changing=changing)
         for name in ("ours", "streaming", "litdata", "datasets"):
             python = sys.executable if name == "ours" else python_of(name, install=True)
-            result = count(python, name, folder, found) if python else "could not be installed"
+            result: dict[str, Any] | str = "could not be installed"
+            if python:
+                command = [python, str(HERE / "peers" / "resume.py"), name, str(folder)]
+                result = answer(command, json.dumps(found), TQDM_DISABLE="1", HF_HUB_OFFLINE="1")
             table[f"{kind} {name}"] = result
             if isinstance(result, str):
                 print(f"{kind:<11}{name:<12}{result[:70]}", flush=True)

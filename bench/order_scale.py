@@ -7,10 +7,8 @@ The 7,032 shards of 2,000 (small) clips are all there, as hard links to one. Run
 
 from __future__ import annotations
 
-import hashlib
-import io
+import dataclasses
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,11 +16,11 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from peers.synthetic import answer, packed, seal
 
-from shards.manifest import MANIFEST, ClipFormat, Manifest, Shard
+from shards.manifest import ClipFormat
 from shards.order import Order
 from shards.read import Reader, Slice, open_dataset
-from shards.tarfmt import format_index, write_tar
 
 SHARDS, PER_SHARD, SEED, BATCH = 7_032, 2_000, 0, 64
 RESULT = Path(__file__).parent / "results" / "order_scale.json"
@@ -37,25 +35,14 @@ def make(root: Path) -> None:
         (f"{n:06d}.u8", rng.integers(0, 256, CLIP.shape, dtype=np.uint8).tobytes())
         for n in range(PER_SHARD)
     )
-    tar = io.BytesIO()
-    index = format_index(write_tar(tar, members))
-    (root / "one.tar").write_bytes(tar.getvalue())
+    one, tar, index = packed("000000", members)
+    (root / "one.tar").write_bytes(tar)
     (root / "one.idx").write_bytes(index)
-    shards = []
-    for number in range(SHARDS):
-        shard = Shard(
-            name=f"{number:06d}",
-            samples=PER_SHARD,
-            bytes=len(tar.getvalue()),
-            sha256=hashlib.sha256(tar.getvalue()).hexdigest(),
-            index_bytes=len(index),
-            index_sha256=hashlib.sha256(index).hexdigest(),
-        )
+    shards = [dataclasses.replace(one, name=f"{number:06d}") for number in range(SHARDS)]
+    for shard in shards:
         (root / shard.tar).hardlink_to(root / "one.tar")
         (root / shard.index).hardlink_to(root / "one.idx")
-        shards.append(shard)
-    manifest = Manifest(clip=CLIP, shards=tuple(shards), recipe={}, counts={})
-    (root / MANIFEST).write_bytes(manifest.to_json())
+    seal(root, CLIP, shards)
 
 
 def rss_mib() -> float:
@@ -94,9 +81,11 @@ def main() -> None:
             for step in (0, SHARDS * PER_SHARD // BATCH // 2):
                 name = f"block_shards={block} step={step}"
                 command = [sys.executable, __file__, f"{folder}/set", str(block), str(step)]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                rows[name] = json.loads(done.stdout)
-                print(name, {key: round(value, 3) for key, value in rows[name].items()})
+                figures = answer(command)
+                if isinstance(figures, str):
+                    raise RuntimeError(f"{name}: {figures}")
+                rows[name] = figures
+                print(name, {key: round(value, 3) for key, value in figures.items()})
     order = Order([PER_SHARD] * SHARDS, version="bench", seed=SEED, block_shards=32)
     begin = time.perf_counter()
     order.locate(np.arange(1_000_000))
