@@ -25,3 +25,16 @@ def test_outbox_half_written_line_is_cut_off_and_appending_goes_on(tmp_path):
     healed = Outbox(tmp_path, "w")
     healed.append({"step": 2})
     assert [r["step"] for r in healed.pending(10)[0]] == [0, 2]
+
+
+def test_outbox_line_that_is_being_written_waits_until_it_is_whole(tmp_path):
+    box = Outbox(tmp_path, "w")
+    box.append({"step": 0})
+    with (tmp_path / "w.jsonl").open("a") as file:
+        file.write('{"step": ')
+        file.flush()
+        records, mark = box.pending(10)
+        assert records == [{"step": 0}]
+        box.sent(mark)
+        file.write("1}\n")
+    assert box.pending(10)[0] == [{"step": 1}]
