@@ -6,7 +6,7 @@ Legend of the suffixes: b batch, t frame, h row, w column, c channel.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +59,7 @@ class Batch:
     json: list[dict[str, Any]] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Slot of a batch, and the sample that belongs there: its shard, and its place in the shard."""
 
     slot: int

@@ -34,10 +34,10 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.catalog import Catalog
+from shards.catalog import Catalog, ShardIndex
 from shards.dataset import Dataset
 from shards.decode import decode_into
-from shards.fetch import LARGEST, OpenFile, OpenFiles, Range, Source
+from shards.fetch import LARGEST, OpenFile, OpenFiles, Pixels, Range, RawMembers, Source
 from shards.manifest import Shard
 from shards.quarantine import BadSampleError
 
@@ -96,7 +96,10 @@ class CachedSource:
                 "limit_gib, lower block_shards, or read without a cache"
             )
         self._folder = Folder(Path(cache.root), cache.limit_bytes)
-        self._files = OpenFiles()
+        clip = int(np.prod(self._clip.shape))
+        self._files: OpenFiles[OpenFile] = OpenFiles(
+            lambda path: DecodedFile(path, clip) if self._decode else OpenFile(path)
+        )
         self._lock = threading.Lock()
         self._asked: set[str] = set()
         self._pool: ThreadPoolExecutor | None = None
@@ -119,15 +122,13 @@ class CachedSource:
             return self._origin.fetch(shard, ranges)
         return [os.pread(file.descriptor, size, offset) for offset, size in ranges]
 
-    def read_into(self, shard: Shard, offset: int, out: memoryview) -> int:
-        file = None if self._decode else self._find(shard)
+    def pixels(self, shard: Shard, index: ShardIndex) -> Pixels | None:
+        if not self._decode and self._clip.encoding != "u8":
+            return None
+        file = self._find(shard)
         if file is None:
-            return self._origin.read_into(shard, offset, out)
-        return os.preadv(file.descriptor, [out], offset)
-
-    def decoded(self, shard: Shard) -> DecodedShard | None:
-        file = self._find(shard) if self._decode else None
-        return None if file is None else DecodedShard(file, shard.samples)
+            return self._origin.pixels(shard, index)
+        return file if isinstance(file, DecodedFile) else RawMembers(file, index)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -213,20 +214,23 @@ class CachedSource:
         return shard.samples * (clip + 4) if self._decode else shard.bytes
 
 
-class DecodedShard:
-    """A `.u8` file of the cache."""
+class DecodedFile(OpenFile):
+    """A `.u8` file of the cache. Raises OSError when its checksums cannot be read."""
 
-    def __init__(self, file: OpenFile, samples: int) -> None:
-        self._file = file
-        self._samples = samples
+    def __init__(self, path: str, clip_bytes: int) -> None:
+        super().__init__(path)
+        samples = os.fstat(self.descriptor).st_size // (clip_bytes + 4)
+        table = os.pread(self.descriptor, 4 * samples, clip_bytes * samples)
+        self._crcs = np.frombuffer(table, dtype="<u4").tolist()
 
-    def read_into(self, sample: int, video_thwc: NDArray[np.uint8]) -> bool:
-        """Whether the clip is there and whole; then its pixels are in `video_thwc`."""
-        flat = video_thwc.reshape(-1)
-        os.preadv(self._file.descriptor, [flat.data], sample * flat.nbytes)
-        crc = os.pread(self._file.descriptor, 4, self._samples * flat.nbytes + 4 * sample)
-        kept = int.from_bytes(crc, "little")
-        return kept != 0 and bool(google_crc32c.value(flat) == kept)
+    def read_into(self, sample: int, out: NDArray[np.uint8]) -> bool:
+        """See Pixels."""
+        kept = self._crcs[sample] if sample < len(self._crcs) else 0
+        return (
+            kept != 0
+            and os.preadv(self.descriptor, [out.data], sample * out.nbytes) == out.nbytes
+            and google_crc32c.value(out) == kept
+        )
 
 
 class Folder:

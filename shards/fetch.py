@@ -7,13 +7,16 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.catalog import ShardIndex
+from shards.dataset import Dataset
 from shards.manifest import Shard
 from shards.storage import LocalStore, Store
 
@@ -24,11 +27,11 @@ LARGEST = 8 << 20  # and no request grows beyond this by joining
 _OPEN_FILES = 128
 
 
-class Decoded(Protocol):
-    """A shard's clips, kept as pixels."""
+class Pixels(Protocol):
+    """A shard's clips, where they are stored as pixels on a local disk."""
 
-    def read_into(self, sample: int, video_thwc: NDArray[np.uint8]) -> bool:
-        """Whether the clip is there and whole; then its pixels are in `video_thwc`."""
+    def read_into(self, sample: int, out: NDArray[np.uint8]) -> bool:
+        """Whether the clip is there and whole; then its pixels are in `out`, uint8 (T*H*W*C,)."""
         ...
 
 
@@ -47,12 +50,8 @@ class Source(Protocol):
         """
         ...
 
-    def read_into(self, shard: Shard, offset: int, out: memoryview) -> int:
-        """Fills `out` from `offset`; the bytes read, fewer only where the file ends."""
-        ...
-
-    def decoded(self, shard: Shard) -> Decoded | None:
-        """The shard's clips as pixels, where such are kept."""
+    def pixels(self, shard: Shard, index: ShardIndex) -> Pixels | None:
+        """The shard's clips as pixels, where such are near. Raises OSError."""
         ...
 
     def stop(self) -> None:
@@ -60,50 +59,72 @@ class Source(Protocol):
         ...
 
 
-def open_source(store: Store) -> Source:
+def open_source(dataset: Dataset) -> Source:
     """The plain source over a dataset's store."""
-    return LocalSource(store) if isinstance(store, LocalStore) else RemoteSource(store)
+    if isinstance(dataset.store, LocalStore):
+        return LocalSource(dataset.store, raw=dataset.manifest.clip.encoding == "u8")
+    return RemoteSource(dataset.store)
 
 
 class LocalSource:
-    """Positional reads on files that stay open."""
+    """Positional reads on files that stay open. raw: the clips are stored as pixels."""
 
     remote = False
 
-    def __init__(self, store: LocalStore) -> None:
-        self._root = store.root
-        self._files = OpenFiles()
+    def __init__(self, store: LocalStore, *, raw: bool) -> None:
+        self._root = store.location
+        self._raw = raw
+        self._files = OpenFiles(OpenFile)
 
     def fetch(self, shard: Shard, ranges: Sequence[Range], *, fresh: bool = False) -> list[bytes]:
-        path = str(self._root / shard.tar)
+        path = f"{self._root}/{shard.tar}"
         if fresh:
             self._files.forget(path)  # it may have been replaced under its name
         file = self._files.get(path)
         return [os.pread(file.descriptor, size, offset) for offset, size in ranges]
 
-    def read_into(self, shard: Shard, offset: int, out: memoryview) -> int:
-        file = self._files.get(str(self._root / shard.tar))
-        return os.preadv(file.descriptor, [out], offset)
-
-    def decoded(self, shard: Shard) -> None:
-        del shard
+    def pixels(self, shard: Shard, index: ShardIndex) -> RawMembers | None:
+        if not self._raw:
+            return None
+        return RawMembers(self._files.get(f"{self._root}/{shard.tar}"), index)
 
     def stop(self) -> None:
         """Nothing runs."""
 
 
-class OpenFiles:
+class RawMembers:
+    """The `u8` members of a tar on a local disk."""
+
+    def __init__(self, file: OpenFile, index: ShardIndex) -> None:
+        self._file = file
+        self._clips = index.clips
+
+    def read_into(self, sample: int, out: NDArray[np.uint8]) -> bool:
+        """See Pixels."""
+        offset, size, crc = self._clips[sample].tolist()
+        return (
+            size == out.nbytes
+            and os.preadv(self._file.descriptor, [out.data], offset) == size
+            and bool(google_crc32c.value(out) == crc)
+        )
+
+
+FileT = TypeVar("FileT", bound="OpenFile")
+
+
+class OpenFiles(Generic[FileT]):
     """Files by path, kept open for reading; the least recently used are let go."""
 
-    def __init__(self) -> None:
-        self._open: OrderedDict[str, OpenFile] = OrderedDict()
+    def __init__(self, opened: Callable[[str], FileT]) -> None:
+        self._opened = opened
+        self._open: OrderedDict[str, FileT] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, path: str) -> OpenFile:
+    def get(self, path: str) -> FileT:
         """The open file. Raises OSError when it cannot be opened."""
         with self._lock:
             if path not in self._open:
-                self._open[path] = OpenFile(path)
+                self._open[path] = self._opened(path)
             self._open.move_to_end(path)
             if len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
@@ -160,13 +181,8 @@ class RemoteSource:
                 found[offset, size] = data[offset - first : offset - first + size]
         return [found[range_] for range_ in ranges]
 
-    def read_into(self, shard: Shard, offset: int, out: memoryview) -> int:
-        data = self._store.read_range(shard.tar, offset, len(out))
-        out[: len(data)] = data
-        return len(data)
-
-    def decoded(self, shard: Shard) -> None:
-        del shard
+    def pixels(self, shard: Shard, index: ShardIndex) -> None:
+        del shard, index
 
     def stop(self) -> None:
         """Nothing runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 
 import google_crc32c
 
@@ -30,36 +31,27 @@ class Filler:
 
     def fill(self, batch: Batch, places: Sequence[Place]) -> None:
         """Fills these slots, sorted by shard. Raises DataFault when too many cannot be."""
-        for _, group in groupby(places, key=lambda place: place.shard):
-            for place in self._fill_shard(batch, list(group)):
+        for shard, group in groupby(places, key=itemgetter(1)):
+            for place in self._fill_shard(batch, shard, list(group)):
                 self._fill_again(batch, place)
 
-    def _fill_shard(self, batch: Batch, places: list[Place]) -> list[Place]:
+    def _fill_shard(self, batch: Batch, shard: int, places: list[Place]) -> list[Place]:
         """Fills slots from one shard; those it could not."""
         try:
-            index = self._catalog.index(places[0].shard)
-            rest = [place for place in places if not self._fill_ready(batch, place, index)]
+            index = self._catalog.index(shard)
+            pixels = self._source.pixels(self._shards[shard], index)
+            rest = []
+            for place in places:
+                slot, _, sample = place
+                batch.keys[slot] = index.key(sample)
+                flat = batch.video_bthwc[slot].reshape(-1)
+                if pixels is None or not pixels.read_into(sample, flat):
+                    rest.append(place)
             if rest or batch.json is not None:
                 return self._fill_fetched(batch, places, set(rest), index)
         except (OSError, BadSampleError):
             return places
         return []
-
-    def _fill_ready(self, batch: Batch, place: Place, index: ShardIndex) -> bool:
-        """Reads pixels that are stored as such straight into the slot, where that is possible."""
-        slot = batch.video_bthwc[place.slot]
-        batch.keys[place.slot] = index.key(place.sample)
-        decoded = self._source.decoded(self._shards[place.shard])
-        if decoded is not None:
-            return decoded.read_into(place.sample, slot)
-        if self._encoding != "u8" or self._source.remote:
-            return False
-        extent = index.clip(place.sample)
-        if extent.size != slot.nbytes:
-            return False
-        flat = slot.reshape(-1)
-        got = self._source.read_into(self._shards[place.shard], extent.offset, flat.data)
-        return got == extent.size and google_crc32c.value(flat) == extent.crc32c
 
     def _fill_fetched(
         self, batch: Batch, places: list[Place], undecoded: set[Place], index: ShardIndex

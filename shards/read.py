@@ -9,14 +9,16 @@ place.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shards.batch import Batch, Place, Slice
 from shards.buffers import Buffers
@@ -40,7 +42,8 @@ __all__ = [
     "open_dataset",
 ]
 
-_CHUNK = 8  # samples of one task: enough to hide a future's cost, few enough to spread over threads
+_CHUNK = 8  # at least so many samples a task: enough to hide what a task costs
+_PLANNED = 256  # samples located at a time: the formula takes as long for one as for hundreds
 _MOST_AHEAD = 64  # steps, however small: beyond this more is only more to throw away
 _REMOTE_MIB = 256  # of batches kept ready, to bridge a slow request
 _LOCAL_MIB = 64  # raw clips cost half as much while the batches' memory stays in the CPU's cache
@@ -50,8 +53,8 @@ _REMOTE_THREADS = 32  # requests in flight; they wait more than they work
 class Reader:
     """Reads one rank's batches of a dataset, ahead of its user.
 
-    seed, block_shards: the order's (see `shards.order`). prefetch_mib: decoded batches kept
-    ready, at least one; None for 64 (files: more leaves the CPU's cache) or 256 (S3).
+    seed, block_shards: the order's (see `shards.order`). prefetch_mib: decoded batches made
+    ready while one is used: at least one, or none with 0; None for 64 (files) or 256 (S3).
     threads: that fetch and decode; None for the cores (files) or 32 (S3).
     cache: a folder of this node that keeps whole shards; see `shards.cache`.
     with_json: also read the provenance members. tolerance: the share of the dataset's samples
@@ -95,11 +98,11 @@ class Reader:
         self._with_json = with_json
         self._quarantine = Quarantine(samples=dataset.samples, tolerance=tolerance)
         catalog = Catalog(dataset)
-        self._source: Source = open_source(dataset.store)
+        self._source: Source = open_source(dataset)
         if prefetch_mib is None:
             prefetch_mib = _REMOTE_MIB if self._source.remote else _LOCAL_MIB
         self._ahead = self._steps_ahead(prefetch_mib)
-        self._buffers = Buffers(self._ahead + 2)  # and the user's, and the one before
+        self._buffers = Buffers(self._ahead + 3)  # the next, the user's, and the one before
         if cache is not None:
             self._source = CachedSource(
                 cache, dataset, catalog, self._source, block_shards=block_shards
@@ -137,12 +140,12 @@ class Reader:
 
     def _batches(self, step: int) -> Generator[Batch, None, None]:
         pending: deque[tuple[Batch, list[Future[None]]]] = deque()
+        plans = self._plans(step)
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="shards-read")
         try:
             while True:
-                while len(pending) < self._ahead:
-                    pending.append(self._start(step, pool))
-                    step += 1
+                while len(pending) <= self._ahead:
+                    pending.append(self._start(*next(plans), pool))
                 batch, work = pending.popleft()
                 for done in work:
                     done.result()
@@ -152,12 +155,34 @@ class Reader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _steps_ahead(self, prefetch_mib: int) -> int:
+        if prefetch_mib == 0:
+            return 0
         share = -(-self._slice.global_batch // self._slice.world_size)
         clip = int(np.prod(self._dataset.manifest.clip.shape))
         return min(max((prefetch_mib << 20) // (share * clip), 1), _MOST_AHEAD)
 
-    def _start(self, step: int, pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
-        positions = self._slice.positions(step)
+    def _plans(self, step: int) -> Iterator[tuple[int, NDArray[np.int64], list[Place]]]:
+        """Each step from `step` on: its number, this rank's positions, and where they lie."""
+        steps = -(-_PLANNED // len(self._slice.positions(step)))
+        for first in itertools.count(step, steps):
+            every = np.stack([self._slice.positions(first + n) for n in range(steps)])
+            shards, samples = self._order.locate(every)
+            slots = np.lexsort((samples, shards))
+            sorted_by_place = (
+                slots.tolist(),
+                np.take_along_axis(shards, slots, 1).tolist(),
+                np.take_along_axis(samples, slots, 1).tolist(),
+            )
+            for n, row in enumerate(zip(*sorted_by_place, strict=True)):
+                yield first + n, every[n], list(map(Place, *row))
+
+    def _start(
+        self,
+        step: int,
+        positions: NDArray[np.int64],
+        places: list[Place],
+        pool: ThreadPoolExecutor,
+    ) -> tuple[Batch, list[Future[None]]]:
         count = len(positions)
         batch = Batch(
             step=step,
@@ -167,18 +192,14 @@ class Reader:
             valid_b=np.ones(count, dtype=np.bool_),
             json=[{} for _ in range(count)] if self._with_json else None,
         )
-        shards, samples = self._order.locate(positions)
-        places = [
-            Place(slot, int(shards[slot]), int(samples[slot]))
-            for slot in np.lexsort((samples, shards)).tolist()
-        ]
         return batch, [
             pool.submit(self._filler.fill, batch, chunk) for chunk in self._chunks(places)
         ]
 
     def _chunks(self, places: list[Place]) -> list[list[Place]]:
         if not self._source.remote:
-            return [places[i : i + _CHUNK] for i in range(0, len(places), _CHUNK)]
+            size = max(_CHUNK, -(-len(places) // self._threads))
+            return [places[i : i + size] for i in range(0, len(places), size)]
         # One task per shard: each may wait for its own request, and neighbours share one.
         return [list(group) for _, group in groupby(places, key=lambda place: place.shard)]
 

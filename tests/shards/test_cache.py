@@ -147,6 +147,20 @@ def test_cache_bit_rot_is_read_from_the_origin_and_dropped(
         until(lambda: kept.exists() and any(kept.read_bytes()))
 
 
+def test_cache_of_pixels_that_was_cut_is_read_around(make_dataset: Any, tmp_path: Path) -> None:
+    made = make_dataset([25], encoding="jpg")
+    root = tmp_path / "cache"
+    kept = root / f"{made.manifest.shards[0].sha256}.u8"
+    with closing(cached_reader(made, root, decode=True).batches(0)) as batches:
+        next(batches)
+        until(kept.exists)
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 3])
+    reader = cached_reader(made, root, decode=True)
+    with closing(reader.batches(0)) as batches:
+        assert content(batches, 5) == plain(made, 5)
+    assert reader.quarantined == {}
+
+
 def test_cache_shard_that_changed_at_the_origin_is_not_kept(
     make_dataset: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

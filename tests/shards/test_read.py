@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,22 @@ def test_reader_threads_and_prefetch_do_not_enter_the_batches(make_dataset: Any)
     for a, b in zip(one, many, strict=True):
         assert a.keys == b.keys
         assert np.array_equal(a.video_bthwc, b.video_bthwc)
+
+
+def test_reader_batch_beyond_prefetch_mib_is_still_read_while_the_one_before_is_used(
+    make_dataset: Any,
+) -> None:
+    made = make_dataset([8], shape=(8, 128, 128, 3))  # a batch is 1.5 MiB
+    bad = expected_keys(made, 8)[5]
+    flip(made.root / "shards/000000.tar", made.clips[bad].tobytes())
+    reader = make_reader(made, prefetch_mib=1)
+    batches = reader.batches(0)
+    next(batches)
+    deadline = time.monotonic() + 20
+    while bad not in reader.quarantined:  # it is in the second batch, which nobody has asked for
+        assert time.monotonic() < deadline, "the second batch is not read ahead"
+        time.sleep(0.005)
+    batches.close()
 
 
 def test_reader_closing_the_iterator_ends_its_threads(make_dataset: Any) -> None:
