@@ -28,12 +28,10 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.learner import Learner, evaluating, frozen
-
-REAL, FAKE = 0, 1
+from models.adversarial import Adversarial, as_pictures, mask_mean
+from models.learner import evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,42 +71,50 @@ class VganConfig:
 
 
 class StaticStream(nn.Module):
-    """b(z) of Eq. 2: z_bd (B, latent) -> a still of (B, 3, 1, 64, 64) in [-1, 1]."""
+    """b(z) of Eq. 2: a code of (B, C, H', W') -> a still of (B, 3, 1, 64, 64) in [-1, 1].
 
-    def __init__(self, latent: int, width: int) -> None:
+    opening: the convolution that makes (B, 8 width, 4, 4) of the code; None where the code is that.
+    """
+
+    def __init__(self, opening: nn.ConvTranspose2d | None, width: int) -> None:
         super().__init__()
+        widest, *_ = narrowing(width)
         layers: list[nn.Module] = []
-        for i, (c_in, c_out) in enumerate(pairwise((latent, *_narrowing(width)))):
-            conv = nn.ConvTranspose2d(c_in, c_out, 4, *((2, 1) if i else (1, 0)))
-            layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)]
+        if opening is not None:
+            layers += [opening, nn.BatchNorm2d(widest), nn.ReLU(inplace=True)]
+        for c_in, c_out in pairwise(narrowing(width)):
+            layers += [nn.ConvTranspose2d(c_in, c_out, 4, 2, 1), nn.BatchNorm2d(c_out)]
+            layers += [nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(width, 3, 4, 2, 1), nn.Tanh())
 
-    def forward(self, z_bd: Tensor) -> Tensor:
-        image_bchw: Tensor = self.layers(z_bd[:, :, None, None])
+    def forward(self, code_bchw: Tensor) -> Tensor:
+        image_bchw: Tensor = self.layers(code_bchw)
         return image_bchw[:, :, None]
 
 
 class VideoStream(nn.Module):
     """f(z) and m(z) of Eq. 2, which share all layers but the last.
 
-    z_bd (B, latent) -> foreground (B, 3, 32, 64, 64) in [-1, 1], and with `masked` the mask
-    (B, 1, 32, 64, 64) in [0, 1], else None. Alone it is the paper's one-stream generator.
+    A code of (B, C, 1, H', W') -> foreground (B, 3, 32, 64, 64) in [-1, 1], and with `masked` the
+    mask (B, 1, 32, 64, 64) in [0, 1], else None. Alone it is the paper's one-stream generator.
+    opening: the convolution that makes (B, 8 width, 2, 4, 4) of the code.
     """
 
-    def __init__(self, latent: int, width: int, *, masked: bool) -> None:
+    def __init__(self, opening: nn.ConvTranspose3d, width: int, *, masked: bool) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for i, (c_in, c_out) in enumerate(pairwise((latent, *_narrowing(width)))):
-            conv = nn.ConvTranspose3d(c_in, c_out, *((4, 2, 1) if i else ((2, 4, 4),)))
-            layers += [conv, nn.BatchNorm3d(c_out), nn.ReLU(inplace=True)]
+        widest, *_ = narrowing(width)
+        layers: list[nn.Module] = [opening, nn.BatchNorm3d(widest), nn.ReLU(inplace=True)]
+        for c_in, c_out in pairwise(narrowing(width)):
+            layers += [nn.ConvTranspose3d(c_in, c_out, 4, 2, 1), nn.BatchNorm3d(c_out)]
+            layers += [nn.ReLU(inplace=True)]
         self.trunk = nn.Sequential(*layers)
         self.foreground = nn.Sequential(nn.ConvTranspose3d(width, 3, 4, 2, 1), nn.Tanh())
         self.mask = (
             nn.Sequential(nn.ConvTranspose3d(width, 1, 4, 2, 1), nn.Sigmoid()) if masked else None
         )
 
-    def forward(self, z_bd: Tensor) -> tuple[Tensor, Tensor | None]:
-        hidden_bcthw = self.trunk(z_bd[:, :, None, None, None])
+    def forward(self, code_bcthw: Tensor) -> tuple[Tensor, Tensor | None]:
+        hidden_bcthw = self.trunk(code_bcthw)
         mask_b1thw = None if self.mask is None else self.mask(hidden_bcthw)
         return self.foreground(hidden_bcthw), mask_b1thw
 
@@ -122,35 +128,38 @@ class Generator(nn.Module):
 
     def __init__(self, config: VganConfig) -> None:
         super().__init__()
-        self.video = VideoStream(config.latent, config.width, masked=config.two_stream)
-        self.static = StaticStream(config.latent, config.width) if config.two_stream else None
+        latent, width = config.latent, config.width
+        widest, *_ = narrowing(width)
+        moving = nn.ConvTranspose3d(latent, widest, (2, 4, 4))
+        self.video = VideoStream(moving, width, masked=config.two_stream)
+        self.static = None
+        if config.two_stream:
+            self.static = StaticStream(nn.ConvTranspose2d(latent, widest, 4), width)
         self.apply(initialise)
 
     def forward(self, z_bd: Tensor) -> dict[str, Tensor]:
-        f_bcthw, m_b1thw = self.video(z_bd)
+        f_bcthw, m_b1thw = self.video(z_bd[:, :, None, None, None])
         if self.static is None:
             return {"sample": f_bcthw}
-        b_bc1hw = self.static(z_bd)
-        video_bcthw = m_b1thw * f_bcthw + (1 - m_b1thw) * b_bc1hw  # Eq. 2
-        return {
-            "sample": video_bcthw,
-            "foreground": f_bcthw,
-            "mask": m_b1thw,
-            "background": b_bc1hw,
-        }
+        return composed(f_bcthw, m_b1thw, self.static(z_bd[:, :, None, None]))
+
+
+def composed(f_bcthw: Tensor, m_b1thw: Tensor, b_bc1hw: Tensor) -> dict[str, Tensor]:
+    """Eq. 2 and what it is made of: "sample", "foreground", "mask" and "background"."""
+    video_bcthw = m_b1thw * f_bcthw + (1 - m_b1thw) * b_bc1hw
+    return {"sample": video_bcthw, "foreground": f_bcthw, "mask": m_b1thw, "background": b_bc1hw}
 
 
 class Discriminator(nn.Module):
-    """Section 2.3: video_bcthw (B, 3, 32, 64, 64) -> logits_bk (B, 2), classes REAL and FAKE."""
+    """Section 2.3: video_bcthw (B, 3, 32, 64, 64) -> logits_bk (B, 2), classes REAL and FAKE.
 
-    def __init__(self, width: int) -> None:
+    outputs: another number of them, for an encoder with D's layers.
+    """
+
+    def __init__(self, width: int, outputs: int = 2) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv3d(3, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
-        for c_in, c_out in pairwise(reversed(_narrowing(width))):
-            layers += [nn.Conv3d(c_in, c_out, 4, 2, 1), nn.BatchNorm3d(c_out, eps=1e-3)]
-            layers += [nn.LeakyReLU(0.2, inplace=True)]
-        self.features = nn.Sequential(*layers)
-        self.logits = nn.Conv3d(8 * width, 2, (2, 4, 4))
+        self.features = video_features(width)
+        self.logits = nn.Conv3d(8 * width, outputs, (2, 4, 4))
         self.apply(initialise)
 
     def forward(self, video_bcthw: Tensor) -> Tensor:
@@ -158,7 +167,16 @@ class Discriminator(nn.Module):
         return logits_bk
 
 
-def _narrowing(width: int) -> tuple[int, int, int, int]:
+def video_features(width: int) -> nn.Sequential:
+    """D's four hidden layers: (B, 3, 32, 64, 64) -> (B, 8 width, 2, 4, 4)."""
+    layers: list[nn.Module] = [nn.Conv3d(3, width, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+    for c_in, c_out in pairwise(reversed(narrowing(width))):
+        layers += [nn.Conv3d(c_in, c_out, 4, 2, 1), nn.BatchNorm3d(c_out, eps=1e-3)]
+        layers += [nn.LeakyReLU(0.2, inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def narrowing(width: int) -> tuple[int, int, int, int]:
     """Channels of G's four hidden layers, 512 to 64 in the paper; D has them in reverse."""
     return 8 * width, 4 * width, 2 * width, width
 
@@ -169,7 +187,7 @@ def initialise(layer: nn.Module) -> None:
     Draws from torch's global generator; meant for `Module.apply`.
     """
     match layer:
-        case nn.Conv3d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
+        case nn.Conv2d() | nn.Conv3d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
             nn.init.normal_(layer.weight, 0.0, 0.01)
         case nn.BatchNorm2d() | nn.BatchNorm3d():
             nn.init.normal_(layer.weight, 1.0, 0.02)
@@ -179,71 +197,29 @@ def initialise(layer: nn.Module) -> None:
     nn.init.zeros_(layer.bias)
 
 
-class Vgan(Learner):
-    """Trains D, then G against the updated D, on one batch of fakes (Section 2.4, Eq. 1).
+class Vgan(Adversarial):
+    """The paper's model: fakes are made from z, and the mask is to be sparse (Section 2.2).
 
-    Pass the same noise tensor object to both phases of a step: the fakes and their graph are kept
-    from the first for the second. A generator phase of other noise makes its own fakes.
+    Metrics beside the shared ones: mask_mean (two streams), lambda times which g_loss contains.
     """
 
-    phases = ("discriminator", "generator")
-
     def __init__(self, config: VganConfig) -> None:
-        super().__init__()
+        super().__init__(Discriminator(config.width), Generator(config))
         self.config = config
-        self.discriminator = Discriminator(config.width)
-        self.generator = Generator(config)
-        self._kept: tuple[Tensor, dict[str, Tensor]] | None = None
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """z ~ N(0, I): (count, latent), float32 on the CPU."""
         return torch.randn(count, self.config.latent, generator=generator)
 
-    def loss(
-        self, phase: str, video_bcthw: Tensor, noise: Tensor, **_: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The phase's loss, a mean over the clips, and its metrics, detached scalars.
-
-        discriminator: d_loss = CE(real) + CE(fake), summed (the authors' log prints half of it);
-            d_real and d_fake, D's mean probability of "real" on real clips and on fakes.
-        generator: g_loss, all that is minimised; mask_mean (two streams) in [0, 1], lambda times
-            which g_loss contains.
-        """
-        match phase:
-            case "discriminator":
-                return self._discriminator_loss(video_bcthw, noise)
-            case "generator":
-                return self._generator_loss(noise)
-        raise ValueError(f"phase={phase!r}: VGAN has the phases {', '.join(self.phases)}")
-
-    def _discriminator_loss(
-        self, video_bcthw: Tensor, z_bd: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        fakes = self.call("generator", z_bd)
-        self._kept = (z_bd, fakes)
-        # Two forwards, not one of both: batch-norm normalises reals and fakes apart, as the code.
-        real_bk = self.call("discriminator", video_bcthw)
-        fake_bk = self.call("discriminator", fakes["sample"].detach())
-        loss = _cross_entropy(real_bk, REAL) + _cross_entropy(fake_bk, FAKE)
-        return loss, {
-            "d_loss": loss.detach(),
-            "d_real": _probability_real(real_bk),
-            "d_fake": _probability_real(fake_bk),
-        }
-
-    def _generator_loss(self, z_bd: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        (kept_z, fakes), self._kept = self._kept or (None, {}), None
-        if kept_z is not z_bd:
-            fakes = self.call("generator", z_bd)
-        # The bare module: D's parameters take no gradient here, so there is none to synchronise.
-        with frozen(self.discriminator):
-            loss = _cross_entropy(self.discriminator(fakes["sample"]), REAL)
-        metrics: dict[str, Tensor] = {}
-        if "mask" in fakes:
-            mask_mean = fakes["mask"].mean(dtype=torch.float32)
-            loss = loss + self.config.mask_lambda * mask_mean  # Section 2.2, the sparsity prior
-            metrics["mask_mean"] = mask_mean.detach()
-        return loss, {"g_loss": loss.detach(), **metrics}
+    def penalties(
+        self,
+        fakes: dict[str, Tensor],
+        video_bcthw: Tensor,  # noqa: ARG002
+    ) -> dict[str, tuple[float, Tensor]]:
+        """The mask's prior, where there is a mask."""
+        if not self.config.two_stream:
+            return {}
+        return {"mask_mean": (self.config.mask_lambda, mask_mean(fakes))}
 
     @torch.no_grad()
     def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:  # noqa: ARG002
@@ -252,17 +228,4 @@ class Vgan(Learner):
         "sample", and with two streams "foreground", "mask" (2m - 1, grey) and "background" (still).
         """
         with evaluating(self.generator):
-            parts: dict[str, Tensor] = self.generator(noise)
-        if "mask" in parts:
-            parts["mask"] = 2 * parts["mask"] - 1
-        return {name: part.expand_as(parts["sample"]) for name, part in parts.items()}
-
-
-def _cross_entropy(logits_bk: Tensor, label: int) -> Tensor:
-    """Mean over b of -log softmax(logits)[label]."""
-    return F.cross_entropy(logits_bk, logits_bk.new_full((len(logits_bk),), label).long())
-
-
-def _probability_real(logits_bk: Tensor) -> Tensor:
-    """D's mean probability of "real", a detached scalar."""
-    return logits_bk.detach().float().softmax(1)[:, REAL].mean()
+            return as_pictures(self.generator(noise))
