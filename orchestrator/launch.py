@@ -72,6 +72,7 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
         outbox=site.outbox(name),
         writer="driver",
         creates=family(experiment),
+        store=store,
     )
     _describe(tracker, job)
     store.delete(STOP)
@@ -184,7 +185,7 @@ def _reap(mlflow: Any, _run_id: str) -> None:
 
 def _deliver(experiment: Experiment, site: Site, name: str, store: Store) -> None:
     """Tells MLflow what it has not heard of a finished run: it was away, or the driver killed."""
-    outboxes = [Outbox(site.outbox(name), writer) for writer in ("driver", "rank0")]
+    outboxes = [Outbox(site.outbox(name), writer, store) for writer in ("driver", "rank0")]
     status = outboxes[0].last("status")
     killed = status is not None and status["status"] != "FINISHED"
     if not killed and all(outbox.is_empty for outbox in outboxes):
@@ -196,6 +197,7 @@ def _deliver(experiment: Experiment, site: Site, name: str, store: Store) -> Non
             outbox=outbox.folder,
             writer=outbox.writer,
             creates=family(experiment) if outbox.writer == "driver" else None,
+            store=store,
             delivers=True,
         )
         for outbox in outboxes

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +131,20 @@ def reap(mlflow: Any, *, older_than_s: float = SILENT_S) -> list[str]:
     return names
 
 
-def send(mlflow: Any, run: str, records: Sequence[Record], folder: Path) -> None:
+def last_steps(run: Any) -> dict[str, int]:
+    """{metric: the last step that MLflow has of it}, of a run that MLflow gave; loads have none."""
+    told = run.data.to_proto().metrics
+    return {metric.key: metric.step for metric in told if not metric.key.startswith("system/")}
+
+
+def send(
+    mlflow: Any, run: str, records: Sequence[Record], folder: Path, told: Mapping[str, int]
+) -> None:
     """Tells the run with the id `run` the records, in order; metrics last, in few requests.
 
-    folder: the outbox's, with the artifacts. Sending again what was sent does no harm. A record
-    that MLflow refuses for what it says is passed over: it would block all behind it.
+    folder: the outbox's, with the artifacts. told: a metric up to its step there is passed over.
+    Sending again what was sent does no harm. A record that MLflow refuses for what it says is
+    passed over: it would block all behind it.
     """
     from mlflow.exceptions import MlflowException
 
@@ -147,6 +156,7 @@ def send(mlflow: Any, run: str, records: Sequence[Record], folder: Path) -> None
             if error.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
                 raise
             _log.error("MLflow refused a %s record, passed over: %s", record["kind"], error)
+    metrics = [each for each in metrics if each.step > told.get(each.key, -1)]
     for start in range(0, len(metrics), BATCH):
         mlflow.log_batch(run, metrics=metrics[start : start + BATCH])
 

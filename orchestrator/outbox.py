@@ -3,30 +3,46 @@
 A record is on disk before anyone tries to send it, so nothing is lost when the server is away or
 the process is killed. `<writer>.jsonl` holds the records, `<writer>.sent` the bytes already sent.
 Sending a record twice must do no harm: a kill between sending and marking repeats it.
+
+Where the run's store is not on this disk, `keep` puts what is unsent there as well, in
+`outbox/<writer>.json` and `outbox/artifacts/`, so that it outlives the disk.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shards.storage import Store, is_remote
+
 Record = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 class Outbox:
-    """One writer's records in `folder`. `append` and `pending` may be called from two threads."""
+    """One writer's records in `folder`. `append` and `pending` may be called from two threads.
 
-    def __init__(self, folder: Path, writer: str) -> None:
+    store: the run's. What an outbox on another disk kept in it and this one lacks is taken over.
+    """
+
+    def __init__(self, folder: Path, writer: str, store: Store | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.writer = writer
         self._records = folder / f"{writer}.jsonl"
         self._sent = folder / f"{writer}.sent"
         self._lock = threading.Lock()
+        self._store = store if store is not None and is_remote(store.location) else None
+        self._kept: list[Record] = []
         self._heal()
+        if self._store is not None:
+            self._take(self._store)
 
     def append(self, record: Record) -> None:
         """Keeps `record` (JSON-able)."""
@@ -51,6 +67,27 @@ class Outbox:
                 if len(records) == limit:
                     break
         return records, mark
+
+    def keep(self) -> None:
+        """Puts what is unsent into the store. One that does not answer is said, and no error."""
+        if self._store is None:
+            return
+        records, _ = self.pending(sys.maxsize)
+        try:
+            for name in _artifacts(records) - _artifacts(self._kept):
+                with suppress(FileNotFoundError):  # sent in the meantime
+                    data = (self.folder / "artifacts" / name).read_bytes()
+                    self._store.write(f"outbox/artifacts/{name}", data)
+            if records:
+                self._store.write(f"outbox/{self.writer}.json", json.dumps(records).encode())
+            elif self._kept:
+                self._store.delete(f"outbox/{self.writer}.json")
+            for name in _artifacts(self._kept) - _artifacts(records):
+                self._store.delete(f"outbox/artifacts/{name}")
+        except OSError as error:
+            _log.warning("what MLflow has not taken is on this machine alone: %s", error)
+        else:
+            self._kept = records
 
     @property
     def is_empty(self) -> bool:
@@ -79,6 +116,22 @@ class Outbox:
             with self._records.open() as file:
                 yield from map(json.loads, file)
 
+    def _take(self, store: Store) -> None:
+        try:
+            self._kept = json.loads(store.read(f"outbox/{self.writer}.json"))
+        except FileNotFoundError:
+            return
+        newest = max((record.get("step", -1) for record in self._kept), default=-1)
+        if self._records.exists() and newest <= self.last_step():
+            return  # this disk was written since
+        for name in _artifacts(self._kept):
+            path = self.folder / "artifacts" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # sent while it was kept
+                path.write_bytes(store.read(f"outbox/artifacts/{name}"))
+        for record in self._kept:
+            self.append(record)
+
     def _mark(self) -> int:
         return int(self._sent.read_text()) if self._sent.exists() else 0
 
@@ -91,3 +144,7 @@ class Outbox:
         if whole < len(data):
             with self._records.open("r+b") as file:
                 file.truncate(whole)
+
+
+def _artifacts(records: list[Record]) -> set[str]:
+    return {record["name"] for record in records if record["kind"] == "artifact"}

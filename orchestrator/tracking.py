@@ -25,9 +25,11 @@ from orchestrator.mlflow_runs import (
     client,
     create_run,
     find_run,
+    last_steps,
     send,
 )
 from orchestrator.outbox import Outbox
+from shards.storage import Store
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Tracker:
     writer: the outbox's name, one per process that speaks at the same time.
     creates: the MLflow experiment to create the run in when it is missing, and the driver's mark:
     such a tracker also tells MLflow that the run is driven, by a heartbeat. None waits for the run.
+    store: the run's; where it is remote, `keep` and `close` put there what MLflow has not taken.
     delivers: sends what a run that is over left waiting; nobody drives it and it is not RUNNING.
     """
 
@@ -49,15 +52,18 @@ class Tracker:
         outbox: Path,
         writer: str,
         creates: str | None = None,
+        store: Store | None = None,
         delivers: bool = False,
     ) -> None:
         self._uri = uri
         self._run = run
         self._creates = creates
         self._delivers = delivers
-        self._outbox = Outbox(outbox, writer)
+        self._outbox = Outbox(outbox, writer, store)
         self._last_step = self._outbox.last_step()
         self._mlflow: Any = None
+        self._told: dict[str, int] = {}
+        self._is_over = False
         self.run_id: str | None = None
         self.page = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
         self._said = False
@@ -120,10 +126,20 @@ class Tracker:
         action(client(self._uri), self.run_id)
         return True
 
+    def keep(self) -> float:
+        """Makes what MLflow has not taken outlive this disk; the seconds that it took.
+
+        Called before each checkpoint is written, so that none stands for steps never told.
+        """
+        started = time.perf_counter()
+        self._outbox.keep()
+        return time.perf_counter() - started
+
     def close(self, *, timeout_s: float) -> bool:
         """Sends what is left; True when nothing is. What is left stays for the next start."""
         self._closing.set()
         self._thread.join(timeout_s)
+        self._outbox.keep()
         left, _ = self._outbox.pending(1)
         if left:
             _log.warning(
@@ -177,8 +193,9 @@ class Tracker:
         if not records:
             return False
         if self._delivers:
-            records = [record for record in records if record.get("status") != "RUNNING"]
-        send(self._mlflow, self.run_id, records, self._outbox.folder)
+            past = {"RUNNING"} | ({"FAILED", "KILLED", "FINISHED"} if self._is_over else set())
+            records = [record for record in records if record.get("status") not in past]
+        send(self._mlflow, self.run_id, records, self._outbox.folder, self._told)
         self._outbox.sent(mark)
         return True
 
@@ -189,6 +206,9 @@ class Tracker:
             run = create_run(self._mlflow, self._uri, name=self._run, experiment=self._creates)
         if run is None:
             return False
+        # What a disk that is lost had sent, and nobody here knows of.
+        self._told = last_steps(run)
+        self._is_over = run.info.status == "FINISHED"
         self.run_id = run.info.run_id
         if self._uri.startswith("http"):
             self.page = f"{self._uri}/#/experiments/{run.info.experiment_id}/runs/{self.run_id}"

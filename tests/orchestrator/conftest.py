@@ -1,6 +1,10 @@
-"""A site below tmp_path with the dataset `squares`."""
+"""A site below tmp_path with the dataset `squares`; a bucket of a real S3 protocol."""
 
+import os
+
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 
 @pytest.fixture
@@ -11,3 +15,22 @@ def site(tmp_path, monkeypatch, make_dataset):
     monkeypatch.setenv("RUNS_ROOT", str(tmp_path / "runs"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return tmp_path
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The `s3://` URL of an empty bucket; the environment leads to it."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="runs")
+    yield "s3://runs"
+    server.stop()

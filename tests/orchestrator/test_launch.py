@@ -11,7 +11,7 @@ from orchestrator.launch import launch
 from orchestrator.mlflow_runs import HEARTBEAT_TAG, create_run, find_run
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
-from shards.storage import LocalStore
+from shards.storage import open_store
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def finished(site):
     """A function that starts the finished run `r-1` once more."""
     experiment = resolve("vgan_golf", None, ["model.width=2", "data.name=squares"])
     here = Site.from_environment()
-    store = LocalStore(here.run("r-1"))
+    store = open_store(here.run("r-1"))
     store.write("result.json", json.dumps({"steps": 3, "metrics": {}}).encode())
     state = {"learner": experiment.model.build().state_dict()}
     Checkpoints(store, keep=2).save(3, state, {})
@@ -58,3 +58,19 @@ def test_launch_of_a_run_whose_driver_was_killed_at_the_end_registers_and_ends_i
     assert finished() == 0
     assert client.get_run(run_id).info.status == "FINISHED"
     assert client.get_model_version("vgan_golf", "1").run_id == run_id
+
+
+def test_launch_of_a_finished_run_elsewhere_delivers_what_a_lost_node_kept(
+    site, bucket, request, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("RUNS_ROOT", bucket)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where this machine's outboxes are
+    here = Site.from_environment()
+    lost = Outbox(tmp_path / "another", "rank0", open_store(here.run("r-1")))
+    lost.append({"kind": "metrics", "step": 3, "ms": 1, "values": {"train/x": 2.0}})
+    lost.keep()
+
+    assert request.getfixturevalue("finished")() == 0
+    assert "MLflow now has all that waited for it" in capsys.readouterr().out
+    run = find_run(MlflowClient(here.mlflow_uri), "r-1")
+    assert run.data.metrics["train/x"] == 2.0

@@ -1,6 +1,8 @@
 """Tracking against real MLflow stores: SQLite in process, and a server that is not always there."""
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from mlflow import MlflowClient
 from orchestrator.mlflow_runs import HEARTBEAT_TAG, RUN_TAG, create_run, find_run, reap
 from orchestrator.outbox import Outbox
 from orchestrator.tracking import Tracker
+from shards.storage import open_store
 
 
 @pytest.fixture
@@ -144,6 +147,79 @@ def _server(port, folder):
             return server
     server.kill()
     raise AssertionError((folder / "server.log").read_text())
+
+
+ON_A_NODE_THAT_DIES = """
+import os, signal, sys
+from pathlib import Path
+from orchestrator.tracking import Tracker
+from shards.storage import open_store
+
+uri, disk, store = sys.argv[1:]
+one = Tracker(uri=uri, run="r-1", outbox=Path(disk), writer="rank0", store=open_store(store))
+for step in (1, 2, 3):
+    one.metrics(step, {"train/x": float(step)})
+one.artifact("samples/a.txt", b"hello")
+one.keep()  # and the checkpoint of step 3
+one.metrics(4, {"train/x": 4.0})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.timeout(180)
+def test_node_lost_while_the_server_is_away_is_told_from_what_was_kept(tmp_path, bucket):
+    port = _free_port()
+    uri, store = f"http://127.0.0.1:{port}", open_store(f"{bucket}/r-1")
+    command = [sys.executable, "-c", ON_A_NODE_THAT_DIES, uri, str(tmp_path / "a"), store.location]
+    assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+    shutil.rmtree(tmp_path / "a")
+    two = tracker(uri, tmp_path / "b", "rank0", store=store)
+    for step in (3, 4, 5):
+        two.metrics(step, {"train/x": 10.0 * step})
+    server = _server(port, tmp_path)
+    try:
+        assert two.close(timeout_s=60)
+        assert _history(uri, "train/x") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0), (5, 50.0)]
+        client = MlflowClient(uri)
+        run_id = find_run(client, "r-1").info.run_id
+        path = client.download_artifacts(run_id, "samples/a.txt", str(tmp_path))
+        assert Path(path).read_bytes() == b"hello"
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert list(store.list("outbox/")) == []
+
+
+def test_node_lost_after_all_was_sent_tells_no_step_twice(uri, tmp_path):
+    one = tracker(uri, tmp_path / "a", "rank0")
+    for step in range(1, 6):
+        one.metrics(step, {"train/x": float(step)})
+    one.metrics(5, {"val/y": 5.0})
+    one.system_metrics({"system/cpu": 1.0})
+    assert one.close(timeout_s=60)
+    two = tracker(uri, tmp_path / "b", "rank0")  # resumed from the checkpoint after step 3
+    for step in range(4, 8):
+        two.metrics(step, {"train/x": 10.0 * step})
+    two.system_metrics({"system/cpu": 2.0})
+    assert two.close(timeout_s=60)
+    steps = [(step, float(step)) for step in range(1, 6)]
+    assert _history(uri, "train/x") == [*steps, (6, 60.0), (7, 70.0)]
+    assert _history(uri, "system/cpu") == [(0, 1.0), (0, 2.0)]
+
+
+def test_tracker_back_on_its_first_node_tells_what_the_second_kept(uri, tmp_path, bucket):
+    store = open_store(f"{bucket}/r-1")
+    first = tracker(uri, tmp_path / "a", "rank0", store=store)
+    first.metrics(1, {"train/x": 1.0})
+    assert first.close(timeout_s=60)
+    second = Outbox(tmp_path / "b", "rank0", store)
+    now = int(time.time() * 1000)
+    second.append({"kind": "metrics", "step": 2, "ms": now, "values": {"train/x": 2.0}})
+    second.keep()
+    again = tracker(uri, tmp_path / "a", "rank0", store=store)
+    again.metrics(3, {"train/x": 3.0})
+    assert again.close(timeout_s=60)
+    assert _history(uri, "train/x") == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
 def test_reap_ends_only_runs_of_ours_that_nobody_drives(uri, tmp_path):
