@@ -2,8 +2,9 @@
 
 DATASET holds tars of anyone's making below `DATASET/shards/`, with one clip per sample: a `.jpg` of
 the frames one below the other, or raw `.u8`. Each tar is read once, whole; its index is written
-beside it, and the manifest last. The tars are not changed. Exit status: 0 done, 1 a tar or clip is
-unfit, 2 the call was wrong.
+beside it, and the manifest last. The tars are not changed. Where every sample has a `.json` with a
+list `labels`, the first of them is its class. Exit status: 0 done, 1 a tar or clip is unfit, 2 the
+call was wrong.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import json
 import sys
 import tarfile
+from collections import Counter
 
 import google_crc32c
 import numpy as np
 import simplejpeg
 
-from shards.catalog import read_index
+from shards.catalog import Extent, read_index
 from shards.decode import check_encoding, decode_into
-from shards.manifest import MANIFEST, ClipFormat, Manifest, Shard
+from shards.manifest import LABEL, MANIFEST, ClipFormat, Manifest, Shard
 from shards.quarantine import BadSampleError
 from shards.storage import Store, open_store
 from shards.tarfmt import Member, format_index
@@ -70,6 +73,7 @@ def index_dataset(store: Store, clip: ClipFormat) -> Manifest:
         raise FileNotFoundError(f"no tars below {store.location}/shards/")
     shards = []
     seen: set[bytes] = set()
+    classes: Counter[str | None] = Counter()
     for name in tars:
         tar = store.read(name)
         text = format_index(scan(tar, where=name))
@@ -85,6 +89,7 @@ def index_dataset(store: Store, clip: ClipFormat) -> Manifest:
                 decode_into(data, scratch, clip.encoding)
             except BadSampleError as error:
                 raise UnfitError(f"{name}: {key.decode()}: {error}") from None
+            classes[_label(tar, found.json(sample))] += 1
         shard = Shard(
             name=name.removeprefix("shards/").removesuffix(".tar"),
             samples=len(found.keys),
@@ -95,14 +100,23 @@ def index_dataset(store: Store, clip: ClipFormat) -> Manifest:
         )
         store.write(shard.index, text)
         shards.append(shard)
-    manifest = Manifest(
-        clip=clip,
-        shards=tuple(shards),
-        recipe={"name": "foreign"},
-        counts={"clips_kept": sum(shard.samples for shard in shards)},
-    )
+    counts = {"clips_kept": sum(shard.samples for shard in shards)}
+    if None not in classes:
+        counts |= {f"{LABEL}{name}": number for name, number in classes.items()}
+    manifest = Manifest(clip=clip, shards=tuple(shards), recipe={"name": "foreign"}, counts=counts)
     store.write(MANIFEST, manifest.to_json())
     return manifest
+
+
+def _label(tar: bytes, note: Extent | None) -> str | None:
+    """The sample's class, where its provenance has `labels` as ours does."""
+    if note is None:
+        return None
+    try:
+        label = json.loads(tar[note.offset : note.offset + note.size])["labels"][0]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return label if isinstance(label, str) else None
 
 
 def find_format(store: Store, *, frames: int, fps: float, size: str | None) -> ClipFormat:

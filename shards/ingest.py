@@ -95,7 +95,7 @@ def ingest(
                 return distribute.spread(task, todo, at_a_time)
 
             videos, shards = _both_phases(jobs, store, everywhere, progress)
-    counts = count(videos)
+    counts = count(plan, videos)
     store.write(REPORT, report_json(plan, counts, videos))
     if not shards:
         raise NothingKeptError(f"no clip of {len(videos)} videos was kept: {reasons(counts)}")

@@ -48,8 +48,8 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with the recipe, with any source's name, or with its size."""
-        sources = [(source.name, source.bytes) for source in self.sources]
+        """16 hex digits that change with the recipe, with any source's name, size, or class."""
+        sources = [(source.name, source.bytes, *source.labels) for source in self.sources]
         return hashlib.sha256(canonical_json([self.recipe.to_dict(), sources])).hexdigest()[:16]
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shards.manifest import ClipFormat, Manifest, Shard
+from shards.manifest import LABEL, ClipFormat, Manifest, Shard
 from shards.pack import Plan
 
 REPORT = "report.json"
+MOST_CLASSES = 10_000
+"""Sources in more folders than these are filed by something else than class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +25,12 @@ class Outcome:
     existed: bool
 
 
-def count(videos: Iterable[dict[str, Any]]) -> dict[str, int]:
-    """How many videos and clips were read, kept, and rejected by reason; whole seconds of video."""
+def count(plan: Plan, videos: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many videos and clips were read, kept, and rejected by reason; whole seconds of video.
+
+    Where every kept clip has a class, also the kept clips of each class of the plan: one whose
+    videos were all rejected counts 0, so that the parts of a split agree on what the classes are.
+    """
     counts: Counter[str] = Counter(videos=0, videos_kept=0, clips=0, clips_kept=0)
     seconds = 0.0
     for video in videos:
@@ -36,7 +42,19 @@ def count(videos: Iterable[dict[str, Any]]) -> dict[str, int]:
         counts.update(f"clips_rejected_{reason}" for _, reason, _ in video["rejected"])
         seconds += video["seconds"]
     counts["seconds"] = round(seconds)
-    return dict(sorted(counts.items()))
+    return dict(sorted({**counts, **_by_class(plan, videos)}.items()))
+
+
+def _by_class(plan: Plan, videos: Sequence[dict[str, Any]]) -> dict[str, int]:
+    classes = {source.name: [LABEL + name for name in source.labels] for source in plan.sources}
+    counts = Counter(dict.fromkeys((name for names in classes.values() for name in names), 0))
+    if len(counts) > MOST_CLASSES:
+        return {}
+    for video in videos:
+        if video["clips"] and not classes[video["source"]]:
+            return {}
+        counts.update(dict.fromkeys(classes[video["source"]], video["clips"]))
+    return counts
 
 
 def seal(plan: Plan, shards: list[Shard], counts: dict[str, int]) -> Manifest:
@@ -66,7 +84,7 @@ def report_json(plan: Plan, counts: dict[str, int], videos: list[dict[str, Any]]
 
 def reasons(counts: dict[str, int]) -> str:
     """Why what was rejected was, in one line."""
-    found = {name: number for name, number in counts.items() if "_rejected_" in name}
+    found = {n: k for n, k in counts.items() if "_rejected_" in n and not n.startswith(LABEL)}
     return ", ".join(f"{name.replace('_rejected_', ' ')} {n}" for name, n in found.items())
 
 
@@ -81,6 +99,9 @@ def summary(outcome: Outcome) -> str:
         lines += [f"  rejected {n:>7}   {k}" for k, n in sorted(rejected.items())]
     if counts["videos_cut_short"]:
         lines.append(f"  (of {counts['videos_cut_short']} videos only a part could be read)")
+    classes = [number for name, number in counts.items() if name.startswith(LABEL)]
+    if classes:
+        lines.append(f"classes {len(classes):>10}   of {min(classes)} to {max(classes)} clips")
     size = sum(shard.bytes for shard in outcome.manifest.shards)
     lines.append(f"read    {counts['seconds'] / 3600:>10.3f}   hours of video")
     lines.append(f"wrote   {size / 1e6:>10.1f}   MB in {len(outcome.manifest.shards)} shards")

@@ -45,12 +45,14 @@ HTTP_ATTEMPTS = 4
 class Source:
     """One video, strip or archive.
 
-    name: its identity. location: where to read it. bytes: None when not known.
+    name: its identity. location: where to read it. bytes: None when not known. label: its class,
+    where that is not the folder it lies in.
     """
 
     name: str
     location: str
     bytes: int | None = None
+    label: str | None = None
 
     @property
     def id(self) -> str:
@@ -59,7 +61,9 @@ class Source:
 
     @property
     def labels(self) -> list[str]:
-        """The folder it lies in, when that is below the ingest's: the usual layout of classes."""
+        """Its class: the folder it lies in, when that is below the ingest's, the usual layout."""
+        if self.label is not None:
+            return [self.label]
         folder = "" if "://" in self.name else self.name.rpartition("/")[0]
         return [folder.rpartition("/")[2]] if folder else []
 

@@ -1,7 +1,8 @@
 """What is in a dataset: `python -m shards.stats DATASET [--clips 512] [--json]`.
 
-Counts and sizes come from the manifest, video durations and rejections from the ingest's report
-where there is one; brightness, contrast and motion are measured on a random spread of clips.
+Counts and sizes come from the manifest, clips of each class, too; video durations and rejections
+from the ingest's report where there is one; brightness, contrast and motion are measured on a
+random spread of clips.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from shards.batch import Slice
 from shards.catalog import Catalog
 from shards.dataset import Dataset, open_dataset
+from shards.manifest import LABEL
 from shards.quarantine import DataFault
 from shards.read import Reader
 
@@ -74,7 +76,8 @@ def describe(dataset: Dataset, *, clips: int) -> dict[str, Any]:
         "hours": seconds / 3600,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
-        "counts": manifest.counts,
+        "counts": {k: n for k, n in manifest.counts.items() if not k.startswith(LABEL)},
+        "classes": {name: manifest.counts[LABEL + name] for name in dataset.labels},
         "measured": {name: _distribution(values) for name, values in measured.items()},
     }
 
@@ -110,15 +113,23 @@ def show(figures: dict[str, Any]) -> None:
     )
     for name, count in sorted(figures["counts"].items()):
         print(f"  {name:<32}{count:>14,}")
+    classes = figures["classes"]
+    if classes:
+        print(f"\nclips of each of {len(classes)} classes")
+        _bars(list(classes.values()), [f"{name:<32}" for name in classes])
     for name, values in figures["measured"].items():
         low, p5, median, p95, high = values["quantiles_0_5_50_95_100"]
         print(
             f"\n{name}: {values['n']:,} measured, {low:.4g} to {high:.4g}, median {median:.4g}, "
             f"90 % within {p5:.4g} and {p95:.4g}"
         )
-        most = max(values["histogram"])
-        for height, edge in zip(values["histogram"], values["edges"], strict=False):
-            print(f"  {edge:>12,.4g} {'#' * round(_BAR * height / most)} {height}")
+        _bars(values["histogram"], [f"{edge:>12,.4g}" for edge in values["edges"][:-1]])
+
+
+def _bars(heights: list[int], names: list[str]) -> None:
+    most = max(heights)
+    for height, name in zip(heights, names, strict=True):
+        print(f"  {name} {'#' * round(_BAR * height / most)} {height}")
 
 
 def main(arguments: list[str] | None = None) -> int:

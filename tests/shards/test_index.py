@@ -49,6 +49,33 @@ def test_index_foreign_webdataset_reads_the_same_clips(
         assert facts == {"n": int(key[-1])}
 
 
+@pytest.mark.parametrize(
+    ("notes", "labels"),
+    [
+        ([{"labels": ["walk"]}, {"labels": ["run", "fast"]}, {"labels": ["run"]}], ["run", "walk"]),
+        ([{"labels": ["walk"]}, {"labels": []}, {"labels": ["run"]}], []),
+        ([{"labels": ["walk"]}, {"labels": [3]}, {"labels": ["run"]}], []),
+        ([{"labels": ["walk"]}, ["labels"], {"labels": ["run"]}], []),
+        ([{"labels": ["walk"]}, None, {"labels": ["run"]}], []),
+    ],
+    ids=["classes", "no label", "a number", "no object", "no json"],
+)
+def test_index_counts_the_clips_of_each_class_where_all_have_one(
+    tmp_path: Path, notes: list[Any], labels: list[str]
+) -> None:
+    (tmp_path / "shards").mkdir()
+    strip = simplejpeg.encode_jpeg(np.zeros((4 * 8, 8, 3), np.uint8), 95)
+    with webdataset.TarWriter(str(tmp_path / "shards/a.tar")) as sink:
+        for n, note in enumerate(notes):
+            told = {} if note is None else {"json": note}
+            sink.write({"__key__": str(n), "jpg": strip, **told})
+    assert index.main([str(tmp_path), "--frames", "4"]) == 0
+    made = open_dataset(str(tmp_path))
+    assert made.labels == labels
+    counts = {"label run": 2, "label walk": 1} if labels else {}
+    assert made.manifest.counts == {"clips_kept": 3, **counts}
+
+
 def test_index_frames_that_do_not_divide_the_strip_exit_1(
     foreign: tuple[Path, dict[str, bytes]], capsys: Any
 ) -> None:
