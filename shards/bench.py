@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         figures = measure(reader, seconds=given.seconds)
-    except DataFault as error:
+    except (DataFault, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if given.json:

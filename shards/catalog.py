@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shards.dataset import Dataset
 from shards.manifest import Shard
 from shards.quarantine import BadSampleError
+from shards.storage import UnreachableError
 from shards.tarfmt import INDEX_HEADER, parse_index
 
 
@@ -72,7 +73,8 @@ class Catalog:
     def index(self, shard: int) -> ShardIndex:
         """The index of the shard at that place of the manifest.
 
-        Raises BadSampleError when it is missing, differs from the manifest or does not parse.
+        Raises BadSampleError when it is missing, differs from the manifest or does not parse, and
+        UnreachableError.
         """
         with self._lock:
             found = self._held.get(shard)
@@ -95,6 +97,8 @@ class Catalog:
             if hashlib.sha256(text).hexdigest() != shard.index_sha256:
                 raise BadSampleError(f"{shard.index} differs from the manifest's sha256")
             index = read_index(text, self._dataset.manifest.clip.encoding, where=shard.index)
+        except UnreachableError:
+            raise
         except (OSError, ValueError) as error:
             raise BadSampleError(f"{shard.index}: {error}") from None
         if len(index.keys) != shard.samples:

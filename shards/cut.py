@@ -30,6 +30,7 @@ from shards.stabilize import (
     registration_px,
     stabilize,
 )
+from shards.storage import UnreachableError
 from shards.strips import Archive, clips_of, read_strip
 from shards.video import Frame, Image, Picture, Video, VideoRejectedError
 from shards.watch import SourceTimedOutError
@@ -73,7 +74,7 @@ class Cutter:
         self, source: Source, recipe: Recipe, moved: Callable[[], None] = lambda: None
     ) -> None:
         """moved: called after each part of a download and each frame; it may end the work by
-        raising SourceTimedOutError, the only thing that leaves `samples`."""
+        raising SourceTimedOutError. That, a full disk, and a store that is gone leave `samples`."""
         self.source = source
         self.recipe = recipe
         self._moved = moved
@@ -85,7 +86,7 @@ class Cutter:
         report = self.report
         try:
             yield from self._read()
-        except SourceTimedOutError:
+        except (SourceTimedOutError, UnreachableError):
             raise
         except VideoRejectedError as error:
             report.reason, report.detail = error.reason, str(error)

@@ -15,6 +15,7 @@ from shards.dataset import Dataset
 from shards.decode import decode_into
 from shards.fetch import Source
 from shards.quarantine import BadSampleError, Quarantine
+from shards.storage import UnreachableError
 
 
 class Filler:
@@ -30,7 +31,10 @@ class Filler:
         self._quarantine = quarantine
 
     def fill(self, batch: Batch, places: Sequence[Place]) -> None:
-        """Fills these slots, sorted by shard. Raises DataFault when too many cannot be."""
+        """Fills these slots, sorted by shard.
+
+        Raises DataFault when too many cannot be, UnreachableError when the store is gone.
+        """
         for shard, group in groupby(places, key=itemgetter(1)):
             for place in self._fill_shard(batch, shard, list(group)):
                 self._fill_again(batch, place)
@@ -86,6 +90,8 @@ class Filler:
             parts = self._source.fetch(shard, ranges, fresh=True)
             for (kind, extent), data in zip(extents, parts, strict=True):
                 self._take(batch, place, kind, extent, data)
+        except UnreachableError:
+            raise
         except (OSError, BadSampleError) as error:
             batch.video_bthwc[place.slot] = 0
             batch.valid_b[place.slot] = False

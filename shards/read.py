@@ -132,7 +132,8 @@ class Reader:
         """This rank's batches from `first_step` on, without end.
 
         Close the iterator to stop the threads. Raises ValueError at once for a negative step, and
-        DataFault in place of a batch when too many samples cannot be read.
+        DataFault in place of a batch when too many samples cannot be read, UnreachableError when
+        the store's server stays away.
         """
         if first_step < 0:
             raise ValueError(f"first_step: {first_step} must be at least 0")

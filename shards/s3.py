@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+from botocore import exceptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from urllib3.exceptions import HTTPError
 
 from shards.hedge import Hedge
+from shards.storage import UnreachableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,13 +48,20 @@ READ_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 _CONFLICTS = 5
 _ABSENT = {"NoSuchKey", "NoSuchBucket", "404", "NotFound"}
+_UNREACHED = (
+    exceptions.ConnectionError,
+    exceptions.ConnectionClosedError,
+    exceptions.ReadTimeoutError,
+)
+_OVERLOADED = {502, 503, 504}  # what a gateway says of the servers behind it, or S3 of its load
 
 
 class S3Store:
     """The names below `s3://bucket/prefix`. Nothing is contacted until it is used.
 
     Missing names raise FileNotFoundError, refused access PermissionError, an endpoint that does
-    not answer and everything else OSError; each names the URL and says what to check.
+    not answer UnreachableError, and everything else OSError; each names the URL and says what to
+    check.
     """
 
     def __init__(self, location: str) -> None:
@@ -111,7 +120,7 @@ class S3Store:
                 Metadata={"writer": mine},
             )
         except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 412:
+            if _status(error) != 412:
                 raise
             # A retry may have met what its own first attempt wrote before the answer was lost.
             found = self._clients.main.head_object(**self._where(name))
@@ -187,13 +196,22 @@ class S3Store:
                 "AWS_PROFILE, or give the machine a role"
             ) from None
         except ClientError as error:
+            if _status(error) in _OVERLOADED:
+                why = f"it answers {_status(error)} ({_code(error)})"
+                raise self._unreachable(why, url) from None
             raise _explain(error, url) from None
+        except _UNREACHED as error:
+            raise self._unreachable(type(error).__name__, url) from None
         except (BotoCoreError, HTTPError) as error:
             # The class alone: some of botocore's texts quote the signed request.
-            raise OSError(
-                f"{url}: {type(error).__name__}; is the endpoint right "
-                f"({os.environ.get('AWS_ENDPOINT_URL') or 'AWS'}), up and reachable?"
-            ) from None
+            raise OSError(f"{url}: {type(error).__name__}") from None
+
+    def _unreachable(self, why: str, url: str) -> UnreachableError:
+        endpoint = self._clients.main.meta.endpoint_url
+        return UnreachableError(
+            f"S3 at {endpoint} cannot be reached: {why}, asked {ATTEMPTS} times for {url}; "
+            "is the endpoint right (AWS_ENDPOINT_URL), up, and open to this machine?"
+        )
 
 
 class _Clients:
@@ -275,9 +293,12 @@ def _code(error: ClientError) -> str:
     return error.response["Error"].get("Code", "unknown")
 
 
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
 def _explain(error: ClientError, url: str) -> OSError:
-    code = _code(error)
-    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    code, status = _code(error), _status(error)
     if code in _ABSENT or status == 404:
         missing = "no such bucket" if code == "NoSuchBucket" else "no such object"
         return FileNotFoundError(f"{url}: {missing}")

@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 
+class UnreachableError(OSError):
+    """A store's server does not answer, however often it is asked: no fault of what it stores."""
+
+
 class Store(Protocol):
     """A flat space of named byte strings below one location."""
 

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from shards import s3
+from shards.cut import Cutter
 from shards.hedge import Hedge
 from shards.read import Reader, Slice, open_dataset
+from shards.recipe import RECIPES
 from shards.s3 import S3Store
+from shards.sources import Source
+from shards.storage import UnreachableError
 
 SLOW_DOWN = (
     b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: 48\r\n"
@@ -64,8 +68,52 @@ def test_s3_endpoint_that_is_down_says_what_to_check(
 ) -> None:
     broken.proxy.close()
     monkeypatch.setattr(s3, "ATTEMPTS", 2)
-    with pytest.raises(OSError, match=r"EndpointConnectionError; is the endpoint right \(http"):
+    said = rf"S3 at {broken.proxy.endpoint} cannot be reached: EndpointConnectionError.*is the end"
+    with pytest.raises(UnreachableError, match=said):
         S3Store(broken.bucket.location).read("a")
+
+
+def test_s3_endpoint_that_only_answers_503_is_told_from_a_fault_of_the_object(
+    store: S3Store, broken: Any, fault: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 2)
+    broken.proxy.decide = lambda *_: fault(reply=SLOW_DOWN)
+    with pytest.raises(UnreachableError, match=r"it answers 503 \(SlowDown\)"):
+        S3Store(broken.bucket.location).read("a")
+
+
+def test_ingest_of_a_video_whose_endpoint_is_gone_stops_and_does_not_reject_it(
+    broken: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "ATTEMPTS", 2)
+    broken.proxy.close()
+    video = Source(name="a.mp4", location=f"{broken.bucket.location}/a.mp4")
+    with pytest.raises(UnreachableError):
+        list(Cutter(video, RECIPES["flickr"]).samples())
+
+
+@pytest.mark.parametrize("how", ["refuses", "stalls"])
+def test_reader_whose_endpoint_goes_away_says_so_and_blames_no_sample(
+    broken: Any, make_dataset: Any, fault: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(s3, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(s3, "ATTEMPTS", 2)
+    made = make_dataset([30, 30, 30])
+    store = S3Store(broken.bucket.location)
+    for path in made.root.rglob("*.*"):
+        store.write(path.relative_to(made.root).as_posix(), path.read_bytes())
+    part = Slice(rank=0, world_size=1, global_batch=10)
+    dataset = open_dataset(broken.bucket.location)
+    reader = Reader(dataset, seed=1, slice=part, prefetch_mib=0, threads=4, tolerance=0)
+    batches = reader.batches(0)
+    assert next(batches).valid_b.all()
+    if how == "refuses":
+        broken.proxy.close()
+    else:
+        broken.proxy.decide = lambda *_: fault(pass_bytes=0)
+    with pytest.raises(UnreachableError, match=rf"S3 at {broken.proxy.endpoint} cannot be reached"):
+        next(batches)
+    assert reader.quarantined == {}
 
 
 @pytest.mark.parametrize("broken", ["seaweed"], indirect=True)  # it keeps connections open
