@@ -54,7 +54,7 @@ class Reporter:
         self._budget = experiment.budget
         self._global_batch = experiment.data.global_batch
         self._system = SystemMetrics(tracker)
-        self._first_step = first_step
+        self._first_step = self._furthest = first_step
         self._accounts = accounts
         self._stragglers = Stragglers(hosts)
         self._flops_per_clip = flops_per_clip
@@ -81,9 +81,10 @@ class Reporter:
         """Counts seconds that rank 0 spent."""
         self._accounts.add(account, seconds)
 
-    def undo(self, saved: Note | None) -> None:
-        """The run went back to a checkpoint, or to its beginning."""
+    def rolled_back(self, saved: Note | None, times: int) -> None:
+        """The run went back to a checkpoint, or to its beginning, for the `times`-th time."""
         self._accounts.undo(saved or Note(at=0.0))
+        self._tracker.tags({"orchestrator.rollbacks": times})
 
     def note(self) -> Note:
         """The run's accounts now."""
@@ -142,7 +143,9 @@ class Reporter:
             values["sys/mfu"] = tflops / self._peak_tflops
         if memory := max(spent.device_gib for spent in event.spent):
             values["sys/device_memory_gib"] = memory
-        self._tracker.metrics(event.step, values)
+        if event.step > self._furthest:  # one that was rolled back has told it already
+            self._furthest = event.step
+            self._tracker.metrics(event.step, values)
         if now - self._told > PROGRESS_EVERY_S or event.step == self._budget.steps:
             self._told = now
             self._progress(event, rate, now)

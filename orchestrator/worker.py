@@ -216,7 +216,7 @@ class _Attempt:
             self._loop.restart(new_learner(self._job.experiment, self._job.site).state_dict())
         saved = self._load(self._first_step)
         if self._reporter is not None:
-            self._reporter.undo(saved)
+            self._reporter.rolled_back(saved, done + 1)
 
     def close(self) -> None:
         """Ends the threads; what MLflow has not taken stays in the outbox."""
@@ -258,7 +258,9 @@ class _Attempt:
                 "losses": list(self._losses),
                 "accounts": dataclasses.asdict(self._reporter.note()),
             }
-            blocked_s = self._saver.save(step, self._loop.state(), facts)
+            assert self._tracker is not None
+            blocked_s = self._tracker.keep()
+            blocked_s += self._saver.save(step, self._loop.state(), facts)
             self._reporter.add("checkpoint", blocked_s)
 
     def _fit(self) -> None:
@@ -318,7 +320,11 @@ class _Attempt:
     def _report(self, saved: Note | None, hosts: list[str]) -> None:
         job, site = self._job, self._job.site
         self._tracker = Tracker(
-            uri=site.mlflow_uri, run=job.name, outbox=site.outbox(job.name), writer="rank0"
+            uri=site.mlflow_uri,
+            run=job.name,
+            outbox=site.outbox(job.name),
+            writer="rank0",
+            store=self._store,
         )
         self._reporter = Reporter(
             experiment=job.experiment,

@@ -73,6 +73,11 @@ def test_work_exploding_loss_rolls_back_and_gives_up_after_the_allowed_times(job
         work(bad, World(), CPU)
     assert capsys.readouterr().out.count("ROLLBACK 1: exploded after step") == 1
     assert [name for name, _ in _store(bad).list("rollbacks/")] == ["rollbacks/0001"]
+    lines = (bad.site.outbox("r") / "rank0.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    told = [record["step"] for record in records if record["kind"] == "metrics"]
+    assert told == sorted(set(told)), "what was done again is not told again"
+    assert {"orchestrator.rollbacks": "1"} in [r["values"] for r in records if r["kind"] == "tags"]
 
 
 def test_work_asked_to_stop_saves_and_the_rest_is_what_it_would_have_been(job, monkeypatch):
