@@ -16,6 +16,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,10 +142,17 @@ class BackgroundSaver:
     Training is blocked only while the state is copied into buffers that are kept for the next
     time, and, when the one before is still being written, until that one is done. A checkpoint
     that cannot be written is said loudly and training goes on: the older good one stands.
+
+    may_write: asked in the thread, before a checkpoint is written. Once it says no, nothing is
+    written any more and `is_superseded`.
     """
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, *, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._checkpoints = checkpoints
+        self._may_write = may_write
+        self.is_superseded = False
         self._buffers: dict[str, torch.Tensor] = {}
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -173,7 +181,9 @@ class BackgroundSaver:
 
     def _work(self, step: int, state: dict[str, Any], facts: dict[str, Any]) -> None:
         try:
-            self._checkpoints.save(step, state, facts)
+            self.is_superseded = self.is_superseded or not self._may_write()
+            if not self.is_superseded:
+                self._checkpoints.save(step, state, facts)
         except OSError as error:
             self._error = error
             _log.error("checkpoint %d could not be written, the one before stands: %s", step, error)

@@ -28,7 +28,7 @@ from orchestrator.mlflow_runs import reap
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
-from orchestrator.train import connect, train
+from orchestrator.train import SupersededError, connect, train
 from orchestrator.worker import STOP, DivergedError, Job
 from shards.read import open_dataset
 from shards.storage import Store, open_store
@@ -76,7 +76,8 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
     )
     _describe(tracker, job)
     store.delete(STOP)
-    status, code = "FAILED", 1
+    status: str | None = "FAILED"
+    code = 1
     try:
         tracker.do(_reap, timeout_s=5)
         connect(job)
@@ -90,10 +91,14 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
     except (Stopped, KeyboardInterrupt) as stopped:
         status, code = "KILLED", 1
         print(f"{name}: stopped {stopped}; the same command resumes it", file=sys.stderr)
+    except SupersededError as error:
+        status = None  # the later start speaks of it
+        print(f"{name}: {error}", file=sys.stderr)
     except (RuntimeError, ValueError, DivergedError) as error:
         print(f"{name} failed: {error}", file=sys.stderr)
     finally:
-        tracker.status(status)
+        if status is not None:
+            tracker.status(status)
         tracker.close(timeout_s=30)
     if code == 0:
         _last_word(result, name, site, tracker.page, as_json=as_json)

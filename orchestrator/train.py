@@ -17,6 +17,10 @@ from orchestrator import parallel
 from orchestrator.worker import DivergedError, Job, work
 
 
+class SupersededError(RuntimeError):
+    """The same run was started once more while this start was training."""
+
+
 def connect(job: Job) -> None:
     """Joins the cluster of RAY_ADDRESS, or starts one in this process for this run.
 
@@ -65,8 +69,9 @@ def train(job: Job) -> dict[str, Any]:
     """Runs the job on the connected cluster to its end; rank 0's result.
 
     A node that is taken away with notice costs nothing but the time to start again.
-    Raises DivergedError when the loss is not finite, and RuntimeError when workers failed more
-    often than `resources.max_failures` allows.
+    Raises DivergedError when the loss is not finite, SupersededError when the same run was started
+    once more meanwhile, and RuntimeError when workers failed more often than
+    `resources.max_failures` allows.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -95,6 +100,8 @@ def train(job: Job) -> dict[str, Any]:
         raise RuntimeError(str(error)) from None
     if "diverged" in result:
         raise DivergedError(result["diverged"])
+    if result.get("interrupted") == "superseded":
+        raise SupersededError("it has been started again; that start goes on, this one ends")
     if result.get("interrupted") == "preempted":
         print(f"a node is being taken away: saved at step {result['step']}, starting again")
         return train(job)

@@ -81,7 +81,8 @@ def work(
 
     preempted: whether a worker's node is about to be taken away; called by all workers together.
     Returns `{"steps", "metrics"}` at the end, `{"interrupted": "stop" | "preempted", "step"}`
-    after an interruption, with everything up to `step` saved.
+    after an interruption, with everything up to `step` saved, and `{"interrupted": "superseded"}`
+    where the run has been started again meanwhile and nobody ended this start: nothing is saved.
     Raises DivergedError when the loss stays not finite, ValueError when the dataset is another one
     than the job names.
     """
@@ -119,7 +120,7 @@ class _Attempt:
             metric=budget.best_metric,
             highest=budget.best_is == "highest",
         )
-        self._saver = BackgroundSaver(self._checkpoints)
+        self._saver = BackgroundSaver(self._checkpoints, may_write=self._is_newest)
         self._dataset = _open_dataset(job)
         self._loop = _make_loop(job, self._dataset, world, device)
         self._number, self._first_step, self._run_started = parallel.from_rank_0(
@@ -160,12 +161,16 @@ class _Attempt:
                     self._save(event.step)
                 if isinstance(event, StepsDone):
                     reason = self._interruption()
+                    if reason == "superseded":
+                        return {"interrupted": reason, "step": event.step}
                     if reason and event.step < self._job.experiment.budget.steps:
                         self._save(event.step)
                         self._saver.wait()
                         parallel.barrier()
                         return {"interrupted": reason, "step": event.step}
         self._saver.wait()
+        if parallel.largest(int(self._saver.is_superseded)):
+            return {"interrupted": "superseded", "step": self._job.experiment.budget.steps}
         assert self._last is not None or self._first_step, "a budget has at least one step"
         metrics = self._last.metrics if self._last else {}
         result = {"steps": self._job.experiment.budget.steps, "metrics": metrics}
@@ -286,16 +291,22 @@ class _Attempt:
 
     def _interruption(self) -> str | None:
         """What all workers agree to leave for, if anything. Asked at most once a second."""
-        nothing, look, stop = 0, 1, 2
-        mine = nothing
+        nothing, look, stop, superseded = 0, 1, 2, 3
+        mine = superseded if self._saver.is_superseded else nothing
         now = time.monotonic()
-        if self._world.rank == 0 and now - self._asked > ASK_EVERY_S:
+        if self._world.rank == 0 and not mine and now - self._asked > ASK_EVERY_S:
             self._asked = now
             mine = stop if any(True for _ in self._store.list(STOP)) else look
         agreed = parallel.largest(mine)
-        if agreed == stop:
-            return "stop"
+        if agreed in (stop, superseded):
+            return "stop" if agreed == stop else "superseded"
         return "preempted" if agreed == look and self._preempted() else None
+
+    def _is_newest(self) -> bool:
+        """Whether no later attempt has begun: after the loss of a head a node's workers train on,
+        driven by nobody, until the node notices."""
+        names = [name for name, _ in self._store.list("attempts/")]
+        return max(names, default="") <= _attempt_name(self._number)
 
     def _noting(self, batches: Iterator[Any]) -> Iterator[Batch]:
         for batch in batches:
@@ -412,7 +423,7 @@ def _begin(
         "time": time.time(),
         "command_at": job.command_at,
     }
-    while not store.write_new(f"attempts/{number:04d}.json", json.dumps(facts).encode()):
+    while not store.write_new(_attempt_name(number), json.dumps(facts).encode()):
         number += 1
     first = json.loads(store.read(names[0])) if names else facts
     return number, first_step, float(first["command_at"])
@@ -423,6 +434,10 @@ def _last_note(store: Store) -> Note | None:
         return Note(**json.loads(store.read(ACCOUNTS)))
     except FileNotFoundError:
         return None
+
+
+def _attempt_name(number: int) -> str:
+    return f"attempts/{number:04d}.json"
 
 
 def _rollbacks(store: Store) -> int:

@@ -95,3 +95,19 @@ def test_work_asked_to_stop_saves_and_the_rest_is_what_it_would_have_been(job, m
     got = Checkpoints(_store(straight), keep=2).load(6).state
     for name, weight in expected["learner"].items():
         assert torch.equal(got["learner"][name], weight), name
+
+
+def test_work_started_again_elsewhere_writes_no_more_and_leaves(job, monkeypatch):
+    monkeypatch.setattr("orchestrator.worker.ASK_EVERY_S", -1.0)
+    first = job()
+    asked = []
+
+    def start_again():
+        asked.append(1)
+        if len(asked) == 3:
+            _store(first).write("attempts/0002.json", b"{}")
+        return False
+
+    assert work(first, World(), CPU, preempted=start_again)["interrupted"] == "superseded"
+    assert Checkpoints(_store(first), keep=2).steps() == [2]
+    assert not list(_store(first).list("result.json"))
