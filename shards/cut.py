@@ -90,7 +90,7 @@ class Cutter:
             raise
         except VideoRejectedError as error:
             report.reason, report.detail = error.reason, str(error)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             report.reason, report.detail = "missing", str(error)
         except OSError as error:
             if error.errno == errno.ENOSPC:
@@ -127,8 +127,9 @@ class Cutter:
                 report.note = video.damage and f"stopped early: {video.damage}"
         if not report.frames:
             raise VideoRejectedError("undecodable", video.damage or "no pictures in it")
-        if report.frames < recipe.frames:
-            length = f"{report.frames} frames at {recipe.fps} fps, a clip takes {recipe.frames}"
+        if report.frames < recipe.least_frames:
+            takes = f"a clip takes {recipe.least_frames}"
+            length = f"{report.frames} frames at {recipe.fps} fps, {takes}"
             raise VideoRejectedError("too_short", length)
 
     def _strip(self) -> Iterator[tuple[str, bytes]]:
@@ -173,6 +174,8 @@ class Cutter:
             frame = next(frames, None)
             self._spent("decode", before)
             if frame is None:
+                if self.recipe.least_frames <= len(clip) == self.report.frames:
+                    yield from self._sample(clip)  # all there is of a short video
                 return
             self._moved()
             self.report.frames += 1
@@ -185,8 +188,11 @@ class Cutter:
                 clip = []
 
     def _sample(self, clip: list[Frame]) -> Iterator[tuple[str, bytes]]:
+        """The clip's members; one that is too short repeats its last frame, as VGAN's loader."""
         recipe, report = self.recipe, self.report
         start = clip[0].index
+        short = {"frames": len(clip)} if len(clip) < recipe.frames else {}
+        clip = clip + clip[-1:] * (recipe.frames - len(clip))
         before = time.process_time()
         try:
             if any(frame.picture.corrupt for frame in clip):
@@ -203,7 +209,7 @@ class Cutter:
             return
         finally:
             self._spent("stabilize", before)
-        note = self._provenance(clip[0], steady) | scene
+        note = self._provenance(clip[0], steady) | scene | short
         yield from self._members(start, steady.clip, note)
 
     def _judged(self, pictures: list[Picture]) -> dict[str, Any]:
@@ -234,6 +240,11 @@ class Cutter:
         return sorted(members)
 
     def _provenance(self, first: Frame, steady: Stabilized) -> dict[str, Any]:
+        held = {
+            "backend": self.recipe.stabilizer,
+            "opencv": cv2.__version__,
+            **dataclasses.asdict(steady.quality),
+        }
         return {
             "source": self.source.name,
             "etag": self.report.etag,
@@ -241,11 +252,7 @@ class Cutter:
             "start_s": round(first.time_s, 3),
             "source_fps": self.report.source_fps,
             "labels": self.source.labels,
-            "stabilizer": {
-                "backend": self.recipe.stabilizer,
-                "opencv": cv2.__version__,
-                **dataclasses.asdict(steady.quality),
-            },
+            "stabilizer": None if self.recipe.stabilizer == "none" else held,
         }
 
     def _spent(self, stage: str, before: float) -> float:

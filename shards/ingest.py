@@ -7,8 +7,6 @@ goes on where it stopped, and gives the same bytes with any number of workers.
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import re
 import shutil
 import sys
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 
 import threadpoolctl  # type: ignore[import-untyped]
 
+from shards import options
 from shards.duplicates import find_duplicates, rejecting
 from shards.manifest import MANIFEST, Manifest, Shard, load_manifest
 from shards.pack import (
@@ -35,10 +34,10 @@ from shards.pack import (
     unfinished,
 )
 from shards.progress import Progress
-from shards.recipe import RECIPES, SCENES, Recipe, SceneFilter, find_recipe
+from shards.recipe import Recipe
 from shards.report import REPORT, Outcome, count, reasons, report_json, seal, summary
-from shards.scene import scene_filter
 from shards.sources import find_sources
+from shards.split import taken
 from shards.storage import Store, is_remote, join, open_store
 from shards.watch import Limits
 
@@ -70,11 +69,12 @@ def ingest(
 
     workers: tasks at a time; 0 or 1 for this very process, None for every CPU of the Ray cluster
     (RAY_ADDRESS, or one started here). fresh: replaces what is at `dst`. limits: of one source.
-    Raises FileNotFoundError and ValueError for a `src` without videos, OccupiedError for a `dst`
-    that is taken, NothingKeptError.
+    Raises FileNotFoundError and ValueError for a `src` without videos, or a split of others,
+    OccupiedError for a `dst` that is taken, NothingKeptError.
     """
     src, dst = (where if "://" in where else str(Path(where).absolute()) for where in (src, dst))
-    plan = Plan(recipe=recipe, sources=tuple(find_sources(src, recipe.reads)))
+    sources = taken(find_sources(src, recipe.reads), src, recipe)
+    plan = Plan(recipe=recipe, sources=tuple(sources))
     store = open_store(dst)
     if fresh:
         _clear(store)
@@ -215,50 +215,10 @@ def main(
     run: Callable[..., int] = ingest_command,
 ) -> int:
     """The command; returns its exit status. `run` is called like `ingest_command`."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="SRC", help="folder of videos, or list of paths or URLs")
-    parser.add_argument("destination", metavar="DST", help="the dataset to make")
-    parser.add_argument("--recipe", default="flickr", help=f"one of: {', '.join(RECIPES)}")
-    parser.add_argument("--workers", type=int, help="tasks at a time (default: every CPU)")
-    parser.add_argument("--stabilizer", help="sift, sift320 (default) or lk")
-    parser.add_argument("--encoding", help="jpg (default) or u8")
-    parser.add_argument("--scene", help=f"keep only clips of it: {', '.join(SCENES)}, or any label")
-    parser.add_argument("--scene-model", help="classifier of places: TorchScript, or .onnx")
-    parser.add_argument("--scene-labels", help="its labels, one per line")
-    parser.add_argument(
-        "--scene-score", type=float, default=0.2, help="probability to ask for (default: 0.2)"
-    )
-    parser.add_argument(
-        "--duplicate-bits", type=int, help="drop copies whose hashes differ in so many bits (0-7)"
-    )
-    parser.add_argument("--shard-mib", type=int, help="size to aim at (default: 256)")
-    parser.add_argument(
-        "--stall-timeout",
-        type=float,
-        metavar="S",
-        help="leave out a video that does not move for so many seconds (default: 120)",
-    )
-    parser.add_argument(
-        "--source-timeout",
-        type=float,
-        metavar="S",
-        help="leave out a video that takes longer in all (default: 6 hours)",
-    )
-    parser.add_argument("--fresh", action="store_true", help="replace what is at DST")
-    given = parser.parse_args(arguments)
-    changes = {name: getattr(given, name) for name in ("stabilizer", "encoding", "duplicate_bits")}
-    changes["shard_bytes"] = given.shard_mib and given.shard_mib << 20
+    given = options.parser(prog, description).parse_args(arguments)
     try:
-        changed = {name: value for name, value in changes.items() if value is not None}
-        recipe = dataclasses.replace(find_recipe(given.recipe), **changed)
-        recipe = dataclasses.replace(recipe, scene=_scene(given, recipe))
-        times = {"stall_s": given.stall_timeout, "total_s": given.source_timeout}
-        limits = Limits(**{name: value for name, value in times.items() if value is not None})
-    except (ValueError, FileNotFoundError) as error:
+        recipe, limits = options.recipe_of(given), options.limits_of(given)
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return run(
@@ -269,21 +229,6 @@ def main(
         fresh=given.fresh,
         limits=limits,
     )
-
-
-def _scene(given: argparse.Namespace, recipe: Recipe) -> SceneFilter | None:
-    asked = (given.scene, given.scene_model, given.scene_labels)
-    if recipe.name == "flickr_filtered" and not all(asked):
-        raise ValueError(
-            "recipe 'flickr_filtered' needs --scene, --scene-model and --scene-labels: which clips "
-            "to keep, and a classifier (for instance of Places365) that tells"
-        )
-    if not any(asked):
-        return None
-    if recipe.name != "flickr_filtered":
-        raise ValueError(f"recipe {recipe.name!r} takes every scene; --recipe flickr_filtered asks")
-    where = (str(Path(p).absolute()) if "://" not in p else p for p in asked[1:])
-    return scene_filter(given.scene, given.scene_score, *where)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import difflib
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Backend = Literal["sift", "sift320", "lk"]
+Backend = Literal["sift", "sift320", "lk", "none"]
 Encoding = Literal["jpg", "u8"]
 Reads = Literal["video", "strip", "archive"]
+Part = Literal["train", "test"]
 
 ALGORITHM = 2
 """Raised whenever the same recipe would give other bytes: finished datasets keep their number."""
@@ -41,14 +42,47 @@ class SceneFilter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ListedSplit:
+    """Only what one of UCF-101's official lists names, see `shards.ucf101`.
+
+    name, location: the list's. digest: sha256 of it and of the classInd.txt beside it, in hex.
+    """
+
+    name: str
+    location: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrawnSplit:
+    """Only one of two parts that each class is cut into, see `shards.split`.
+
+    test_share: of a class's sources, in the test part. together: so many sources that follow one
+    another by name are never parted.
+    """
+
+    part: Part
+    test_share: float = 0.33
+    together: int = 1
+
+    def __post_init__(self) -> None:
+        if self.part not in get_args(Part):
+            raise ValueError(f"part={self.part!r}: choose one of {', '.join(get_args(Part))}")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share={self.test_share}: must be between 0 and 1")
+        if self.together < 1:
+            raise ValueError(f"together={self.together}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """How sources become shards.
 
     reads: what a source is: see `shards.video` and `shards.strips`.
     frames, size_px, fps: a clip is `frames` pictures of size_px x size_px at `fps`.
-    least_frames: of a strip; shorter than a clip, its last frame is repeated.
+    least_frames: of a strip or video; shorter than a clip, its last frame is repeated.
     stabilizer: see `shards.stabilize`; strips are taken as they are. encoding: the clip member's
-    extension. scene: which clips are kept; None for all.
+    extension. scene: which clips are kept; split: which sources are taken; None for all.
     duplicate_bits: clips of other sources whose hashes differ in so many bits are copies and left
     out (see `shards.duplicates`); None keeps all.
     batch_sources: most sources cut by one task; group_batches: batches whose clips are mixed before
@@ -65,6 +99,7 @@ class Recipe:
     encoding: Encoding = "jpg"
     jpeg_quality: int = 95
     scene: SceneFilter | None = None
+    split: ListedSplit | DrawnSplit | None = None
     duplicate_bits: int | None = None
     batch_sources: int = 16
     group_batches: int = 4096
@@ -82,6 +117,15 @@ class Recipe:
             raise ValueError(f"duplicate_bits={self.duplicate_bits}: must be between 0 and 7")
         if not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality={self.jpeg_quality}: must be between 1 and 100")
+        if self.name == "ucf101" and isinstance(self.split, DrawnSplit):
+            raise ValueError(
+                "recipe 'ucf101' has official lists, which keep the clips of one film together: "
+                "--split trainlist01.txt, not --part"
+            )
+        if self.name != "ucf101" and isinstance(self.split, ListedSplit):
+            raise ValueError(
+                f"--split is of recipe 'ucf101'; recipe {self.name!r} takes --part train or test"
+            )
 
     @property
     def detail(self) -> str:
@@ -96,6 +140,10 @@ class Recipe:
         if self.scene:
             kept = ("scene", "least", "digest")
             values["scene"] = {name: values["scene"][name] for name in kept}
+        if self.split is None:
+            del values["split"]  # so that what was made before there were splits keeps its hash
+        elif isinstance(self.split, ListedSplit):
+            del values["split"]["location"]
         return values
 
 
@@ -103,6 +151,7 @@ RECIPES = {
     "flickr": Recipe(name="flickr"),
     "flickr_filtered": Recipe(name="flickr_filtered", duplicate_bits=6),
     "strips": Recipe(name="strips", reads="strip", batch_sources=256),
+    "ucf101": Recipe(name="ucf101", stabilizer="none", least_frames=16),
     "tinyvideo": Recipe(name="tinyvideo", reads="archive", least_frames=16),
 }
 

@@ -10,6 +10,8 @@ Three ways to register a pair; they share everything else:
     sift320   SIFT on a copy of at most 320 px, the homography rescaled (`registration_px`)
     lk        corners followed by pyramidal Lucas-Kanade optical flow, same copy; not the paper's
 
+`none` holds nothing still: it only crops and scales, in the same way.
+
 As published: ratio test 0.7, at least 10 matches, and for `sift` RANSAC within 5 px.
 Different, and why:
 - On the small copy RANSAC holds matches to 0.75 px: at 5 px what moves slowly in the foreground
@@ -97,8 +99,11 @@ def stabilize(pictures: Sequence[Picture], *, backend: Backend, size_px: int) ->
     """One clip of `pictures`, held still on the first, centre-cropped to `size_px` squared.
 
     The pictures' canvases have a short side of SUPERSAMPLE * size_px. Raises ClipRejectedError with
-    reason `few_features`, `few_matches`, `no_homography`, `too_wild` or `out_of_view`.
+    reason `few_features`, `few_matches`, `no_homography`, `too_wild` or `out_of_view`; with `none`
+    never.
     """
+    if backend == "none":
+        return _as_filmed(pictures, size_px)
     first, size = pictures[0], size_px * SUPERSAMPLE
     crop = _crop(first, size)
     to_output = crop @ _scaling(first.gray.shape, first.canvas.shape)
@@ -121,6 +126,14 @@ def stabilize(pictures: Sequence[Picture], *, backend: Backend, size_px: int) ->
         shift = _corner_shift(transforms[-1], size_px, size_px)
         worst.add(step, float(to_output[0, 0]) / SUPERSAMPLE, shift, coverage)
     return Stabilized(clip=np.stack(clip), to_first=np.stack(transforms), quality=worst.quality())
+
+
+def _as_filmed(pictures: Sequence[Picture], size_px: int) -> Stabilized:
+    size = size_px * SUPERSAMPLE
+    blank = np.zeros((size, size, 3), np.uint8)
+    clip = np.stack([_halved(_laid_over(blank, p.canvas, _crop(p, size))[0]) for p in pictures])
+    still = np.stack([np.eye(3)] * len(clip))
+    return Stabilized(clip=clip, to_first=still, quality=_Worst().quality())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

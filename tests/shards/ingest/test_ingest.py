@@ -217,7 +217,7 @@ def test_damaged_spill_of_an_earlier_run_is_cut_again(videos, tmp_path, monkeypa
 
 
 def test_many_small_groups_are_packed_one_after_the_other(videos, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("shards.ingest.find_recipe", lambda _: Recipe(name="x", group_batches=5))
+    monkeypatch.setattr("shards.options.find_recipe", lambda _: Recipe(name="x", group_batches=5))
     assert main([str(videos), str(tmp_path / "d"), "--workers", "1"]) == 0
     manifest = load_manifest(LocalStore(str(tmp_path / "d")))
     assert [shard.name for shard in manifest.shards] == ["000000", "000001", "000002", "000003"]
