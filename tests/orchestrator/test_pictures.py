@@ -15,6 +15,7 @@ from PIL import Image
 from orchestrator.pictures import (
     animated_grid,
     animated_mp4,
+    animated_rows,
     contact_sheet,
     streams_sheet,
     strip,
@@ -163,6 +164,40 @@ def test_animated_mp4_decodes_to_the_colours_at_25_fps() -> None:
     for clip in range(4):
         inside = _cell(frames, 0, clip, 32)[:, 8::16, 8::16].astype(int)
         assert np.abs(inside - colours[clip]).max() <= 4
+
+
+def test_animated_mp4_is_a_function_of_the_videos_and_not_of_what_memory_held() -> None:
+    t, y, x = np.meshgrid(np.arange(32), np.arange(64), np.arange(64), indexing="ij")
+    videos = np.stack([(3 * t + y + (k + 1) * x) % 256 for k in range(4)]).astype(np.uint8)
+    coloured = videos[..., None].repeat(3, axis=-1)
+    rng = np.random.default_rng(0)
+    files = set()
+    for _ in range(5):
+        leftovers = [rng.bytes(int(rng.integers(1, 400_000))) for _ in range(60)]
+        del leftovers[::2]
+        files.add(animated_mp4(coloured))
+    assert len(files) == 1
+
+
+def test_animated_rows_has_a_named_row_per_part_and_a_column_per_clip() -> None:
+    real, made = _noise(3, frames=4, size=16) // 64 * 64, _noise(3, frames=4, size=16) // 128 * 128
+    frames, durations, loop = _gif(animated_rows({"real": real, "made": made}, clips=2))
+    assert (durations, loop) == ([40] * 4, 0)
+    left = frames.shape[2] - (GAP + 2 * 36)
+    assert frames.shape[1] == GAP + 2 * 36
+    for row, part in enumerate((real, made)):
+        for clip in range(2):
+            shown = _cell(frames[:, :, left:], row, clip, 16)
+            assert np.abs(shown.astype(int) - part[clip]).max() <= 2
+    names = frames[:, :, :left]
+    assert (names == names[:1]).all()
+    assert all((names[0, GAP + r * 36 : GAP + r * 36 + 32] < 64).any() for r in range(2))
+
+
+def test_animated_rows_of_bright_clips_has_black_names() -> None:
+    bright = np.full((1, 2, 16, 16, 3), 250, np.uint8)
+    frames, _, _ = _gif(animated_rows({"real": bright}))
+    assert frames[0].min() == 0
 
 
 def test_contact_sheet_has_a_row_per_clip_and_time_from_left_to_right() -> None:
