@@ -35,6 +35,11 @@ from shards.strips import Archive, clips_of, read_strip
 from shards.video import Frame, Image, Picture, Video, VideoRejectedError
 from shards.watch import SourceTimedOutError
 
+Sample = tuple[str, bytes]
+"""A member's name and data."""
+COMMIT_BYTES = 1 << 30
+"""Of an archive's clips that are committed together: what a restart may have to cut again."""
+
 
 @dataclass(kw_only=True, slots=True)
 class VideoReport:
@@ -80,9 +85,22 @@ class Cutter:
         self._moved = moved
         self.hashes: list[tuple[str, str]] = []
         self.report = VideoReport(source=source.name, id=source.id)
+        self.entries = 0
 
-    def samples(self) -> Iterator[tuple[str, bytes]]:
-        """(member name, data), sorted by name. Never raises for what is wrong with the source."""
+    def resume(self, report: VideoReport, entries: int) -> None:
+        """Goes on behind so many `entries` of an archive; `report` is what was said of them."""
+        self.report, self.entries = report, entries
+
+    def leave(self, reason: str, detail: str) -> None:
+        """Ends the source here; what was kept of it stays."""
+        if self.report.clips:
+            self.report.note = detail
+        else:
+            self.report.reason, self.report.detail = reason, detail
+
+    def samples(self) -> Iterator[Sample | None]:
+        """(member name, data), sorted by name; None where what came before may be committed, with
+        `report` and `entries` as they are then. Never raises for what is wrong with the source."""
         report = self.report
         try:
             yield from self._read()
@@ -93,8 +111,8 @@ class Cutter:
         except (FileNotFoundError, NotADirectoryError) as error:
             report.reason, report.detail = "missing", str(error)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise  # this machine's trouble, not the video's
+            if error.errno == errno.ENOSPC or self.entries:
+                raise  # this machine's trouble, or an archive's that a restart goes on with
             report.reason, report.detail = "unreadable", _said(error)
         except Exception as error:  # one odd file among millions must not stop the job
             report.reason, report.detail = "failed", _said(error)
@@ -103,7 +121,7 @@ class Cutter:
         elif not report.clips and not report.reason:
             report.reason = "no_clip_kept"
 
-    def _read(self) -> Iterator[tuple[str, bytes]]:
+    def _read(self) -> Iterator[Sample | None]:
         if self.source.bytes == 0:
             raise VideoRejectedError("empty", "zero bytes")
         reads = {"video": self._video, "strip": self._strip, "archive": self._archive}
@@ -138,15 +156,24 @@ class Cutter:
             data = Path(file).read_bytes() if isinstance(file, str) else file.read()
         yield from self._strip_clips(data, {"source": self.source.name, "etag": etag})
 
-    def _archive(self) -> Iterator[tuple[str, bytes]]:
+    def _archive(self) -> Iterator[Sample | None]:
         """A key's number is its entry's place in the archive: no entry has more than one clip."""
         archive, report = Archive(self.source, self._moved), self.report
+        size = 0
         for number, (path, data) in enumerate(archive.entries()):
+            if number < self.entries:
+                continue
             try:
                 note = {"source": self.source.name, "entry": path}
-                yield from self._strip_clips(data, note, number)
+                for sample in self._strip_clips(data, note, number):
+                    size += len(sample[1])
+                    yield sample
             except VideoRejectedError as error:
                 report.rejected.append((number, error.reason, f"{path}: {error}"))
+            self.entries = number + 1
+            if size >= COMMIT_BYTES:
+                size = 0
+                yield None
         report.etag = archive.etag
         report.rejected += [(-1, "missing", path) for path in archive.missing]
 

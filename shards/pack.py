@@ -1,10 +1,12 @@
 """From cut videos to a sealed dataset, in two phases that any number of workers may share.
 
 *Cut*: a batch of consecutive sources becomes one *spill*, a tar with all of its clips, and a
-*record*, written last, that says what is in it. *Pack*: when every record exists, the clips of a
-group of batches are dealt over shards in the order of their keys' sha256, so that the clips of one
-video are spread; inside a shard they stand sorted. What goes into which shard, and every name,
-follows from the records alone: neither the number of workers nor a restart can change one byte.
+*record*, written last, that says what is in it; an archive becomes as many spills as it takes, each
+committed by itself, so that a restart goes on behind the last. *Pack*: when every record exists,
+the clips of a group of batches are dealt over shards in the order of their keys' sha256, so that
+the clips of one video are spread; inside a shard they stand sorted. What goes into which shard, and
+every name, follows from the records alone: neither the number of workers nor a restart can change
+one byte.
 
 Spills and records lie in `<dataset>/.ingest/<plan>/`, where the plan's hash covers the recipe and
 the source list. The tasks here read and write the store themselves; only records travel.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -23,7 +26,7 @@ from typing import Any
 
 import google_crc32c
 
-from shards.cut import Cutter, canonical_json
+from shards.cut import Cutter, Sample, VideoReport, canonical_json
 from shards.manifest import Shard
 from shards.recipe import Recipe
 from shards.scene import classifier
@@ -65,10 +68,13 @@ class CutJob:
     limits: Limits = field(default_factory=Limits)
     attempt: int = 1
 
-    @property
-    def tar(self) -> str:
-        """The spill's name in the dataset."""
-        return f"{self.folder}/cut/{self.number:06d}.tar"
+    def tar(self, part: int) -> str:
+        """The name of a spill in the dataset."""
+        return f"{self.folder}/cut/{self.number:06d}-{part:04d}.tar"
+
+    def part(self, part: int) -> str:
+        """The name of the note that this much of an archive is cut."""
+        return f"{self.folder}/cut/{self.number:06d}-{part:04d}.json"
 
     @property
     def record(self) -> str:
@@ -116,9 +122,10 @@ def cut_jobs(plan: Plan, dataset: str, limits: Limits | None = None) -> list[Cut
 def cut_batch(job: CutJob) -> dict[str, Any]:
     """Cuts a batch, writes its spill, then its record; returns the record in brief.
 
-    A record: `attempt` (the job's), `tar_bytes`, `members` ([name, offset, size, crc32c] each),
-    `hashes` ([key, perceptual hash] of each clip) and `videos`, one VideoReport as a dict per
-    source. Nothing is kept of a source that timed out. Raises what `shards.scene` does.
+    A record: `attempt` (the job's), `tars` ([spill, bytes] each), `members` ([name, offset, size,
+    crc32c, number of the spill] each), `hashes` ([key, perceptual hash] of each clip) and `videos`,
+    one VideoReport as a dict per source. Nothing is kept of a source that timed out, but for the
+    parts of an archive that were committed before. Raises what `shards.scene` does.
     """
     store = open_store(job.dataset)
     if job.recipe.scene:
@@ -136,27 +143,70 @@ def _cut_batch(job: CutJob, store: Store, watch: Watch) -> dict[str, Any]:
         Cutter(source, job.recipe, watch.alive)
         for source in sorted(job.sources, key=lambda source: source.id)
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "spill.tar"
-        with path.open("wb") as file:
-            members = write_tar(file, _samples(cutters, watch))
-        size = path.stat().st_size
-        store.upload(job.tar, path)
+    spills = _committed(job, store) if job.recipe.reads == "archive" else []
+    if spills:
+        cutters[0].resume(VideoReport(**spills[-1]["report"]), spills[-1]["entries"])
+    samples = _samples(cutters, watch)
+    for part in itertools.count(len(spills)):
+        spill = _spill(job.tar(part), store, samples)
+        spill["hashes"] = [entry for cutter in cutters for entry in cutter.hashes]
+        spills.append(spill)
+        if spill.pop("last"):
+            break
+        state = {"report": dataclasses.asdict(cutters[0].report), "entries": cutters[0].entries}
+        store.write(job.part(part), canonical_json(spill | state))
+        cutters[0].hashes.clear()
+        watch.passed()
     record = {
         "attempt": job.attempt,
-        "tar_bytes": size,
-        "members": [[m.name, m.offset, m.size, m.crc32c] for m in members],
-        "hashes": [entry for cutter in cutters for entry in cutter.hashes],
+        "tars": [spill["tar"] for spill in spills],
+        "members": [[*row, n] for n, spill in enumerate(spills) for row in spill["members"]],
+        "hashes": [entry for spill in spills for entry in spill["hashes"]],
         "videos": [dataclasses.asdict(cutter.report) for cutter in cutters],
     }
     store.write(job.record, canonical_json(record))
     return brief(record)
 
 
-def _samples(cutters: list[Cutter], watch: Watch) -> Iterator[tuple[str, bytes]]:
+def _spill(name: str, store: Store, samples: Iterator[Sample | None]) -> dict[str, Any]:
+    """Writes the samples up to the next that may be committed; `last` says there are no more."""
+    last = True
+
+    def those() -> Iterator[Sample]:
+        nonlocal last
+        for sample in samples:
+            if sample is None:
+                last = False
+                return
+            yield sample
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "spill.tar"
+        with path.open("wb") as file:
+            members = write_tar(file, those())
+        size = path.stat().st_size
+        store.upload(name, path)
+    rows = [[m.name, m.offset, m.size, m.crc32c] for m in members]
+    return {"tar": [name, size], "members": rows, "last": last}
+
+
+def _committed(job: CutJob, store: Store) -> list[dict[str, Any]]:
+    """The parts of an archive that an earlier process has cut, as far as they are whole."""
+    sizes = dict(store.list(f"{job.folder}/cut/{job.number:06d}-"))
+    found: list[dict[str, Any]] = []
+    while job.part(len(found)) in sizes:
+        part = json.loads(store.read(job.part(len(found))))
+        name, size = part["tar"]
+        if sizes.get(name) != size:
+            break
+        found.append(part)
+    return found
+
+
+def _samples(cutters: list[Cutter], watch: Watch) -> Iterator[Sample | None]:
     for cutter in cutters:
         if fate := watch.given_up.get(cutter.source.id):
-            cutter.report.reason, cutter.report.detail = fate
+            cutter.leave(*fate)
             continue
         with watch.on(cutter.source.id):
             yield from cutter.samples()
@@ -193,9 +243,9 @@ def finished_cuts(jobs: Sequence[CutJob], store: Store) -> dict[int, dict[str, A
     sizes = dict(store.list(f"{jobs[0].folder}/cut/")) if jobs else {}
     done = {}
     for job in jobs:
-        if job.record in sizes and job.tar in sizes:
+        if job.record in sizes:
             record = read_record(job, store)
-            if record["tar_bytes"] == sizes[job.tar]:
+            if all(sizes.get(tar) == size for tar, size in record["tars"]):
                 done[job.number] = brief(record)
     return done
 
@@ -215,10 +265,11 @@ def pack_jobs(
     """
     samples: dict[str, list[tuple[str, Member]]] = {}
     for job in group:
-        for name, offset, size, crc in read_record(job, store)["members"]:
+        record = read_record(job, store)
+        for name, offset, size, crc, part in record["members"]:
             member = Member(name=name, offset=offset, size=size, crc32c=crc)
             if member.key not in without:
-                samples.setdefault(member.key, []).append((job.tar, member))
+                samples.setdefault(member.key, []).append((record["tars"][part][0], member))
     return [
         PackJob(
             dataset=group[0].dataset,

@@ -84,6 +84,14 @@ class Watch:
         if self._moved - self._began > self.limits.total_s:
             raise SourceTimedOutError(f"took more than {self.limits.total_s:g} s")
 
+    def passed(self) -> None:
+        """The present source has come to a place that a restart goes on from: its times begin anew,
+        and what it died of before does not count."""
+        assert self._source is not None
+        self._began = self._moved = time.monotonic()
+        self._deaths.pop(self._source, None)
+        self._write()
+
     def give_up(self, reason: str, why: str) -> None:
         """Leaves the present source out from now on."""
         assert self._source is not None

@@ -2,6 +2,9 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -106,6 +109,74 @@ def test_archive_cut_off_in_the_middle_keeps_what_came_before_and_says_so(archiv
     assert fates["beach.tar"][0] == 1
     assert "unexpected end" in fates["beach.tar"][2]
     assert fates["golf.tar.bz2"][1] == "not_archive"
+
+
+KILLED = """
+import os, signal, sys
+from shards import cut
+from shards.ingest import main
+
+most, done, read = int(sys.argv[1]), 0, cut.read_strip
+
+def counted(data):
+    global done
+    if done == most:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done += 1
+    return read(data)
+
+cut.COMMIT_BYTES, cut.read_strip = 600_000, counted  # two clips
+status = main(sys.argv[2:])
+print("read", done)
+sys.exit(status)
+"""
+
+
+def test_archive_killed_again_and_again_goes_on_behind_what_was_committed(tmp_path):
+    """Four deaths in one source: only those without any progress between them would reject it."""
+    with tarfile.open(tmp_path / "beach.tar", "w") as tar:
+        for number in range(13):
+            data = strip(tiles(34, 128, number))
+            add(tar, f"a/{number:04d}.jpg", data[:2000] if number == 4 else data)
+    arguments = ["--recipe", "tinyvideo", "--workers", "1", "--encoding", "u8", "--shard-mib", "1"]
+    call = [str(tmp_path / "beach.tar"), str(tmp_path / "whole"), *arguments]
+    assert main(call) == 0
+    call[1] = str(tmp_path / "d")
+    for _ in range(4):
+        killed = subprocess.run([sys.executable, "-c", KILLED, "3", *call], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    last = [sys.executable, "-c", KILLED, "99", *call]
+    done = subprocess.run(last, check=True, capture_output=True, text=True)
+    # Two clips are committed each time, and with the second two the damaged entry between them.
+    assert int(done.stdout.rpartition("read ")[2]) == 13 - (2 + 3 + 2 + 2)
+    made, whole = (
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*.*") if p.name != "report.json"}
+        for root in (tmp_path / "d", tmp_path / "whole")
+    )
+    assert made == whole
+    reports = [json.loads((tmp_path / each / "report.json").read_text()) for each in ("d", "whole")]
+    for report in reports:
+        assert report["videos"][0].pop("cpu_s")
+    assert reports[0] == reports[1]
+
+
+def test_archive_that_cannot_be_read_on_is_not_taken_for_a_short_one(tmp_path, monkeypatch, capsys):
+    with tarfile.open(tmp_path / "beach.tar", "w") as tar:
+        for number in range(3):
+            add(tar, f"a/{number:04d}.jpg", strip(tiles(34, 128, number)))
+    parts = [(tmp_path / "beach.tar").read_bytes()[:300_000]]
+
+    def broken(*_):
+        yield from parts
+        raise ConnectionResetError("connection reset by peer")
+
+    monkeypatch.setattr("shards.strips.parts_of", broken)
+    call = [str(tmp_path / "beach.tar"), str(tmp_path / "d"), "--recipe", "tinyvideo"]
+    assert main([*call, "--workers", "1"]) == 1
+    assert "connection reset" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*call, "--workers", "1"]) == 0
+    assert len(kept(tmp_path / "d")) == 3
 
 
 @pytest.mark.parametrize("across", [True, False], ids=["horizontal", "vertical"])
