@@ -26,7 +26,8 @@ class Learner(nn.Module, ABC):
 
     phases: the names of the child modules that are trained, in the order of their updates.
     conditions: what `loss` takes of a clip besides its pixels, as keywords: "label_b", int64.
-    needs_clips: whether `sample` must be given real clips.
+    needs_clips: whether `sample` shows real clips too, or what it makes of them.
+    needs_weights: whether it must begin from another run's (`adopt`).
     classes: how many classes `label_b` tells apart. codes: how many clips' codes `fit` wants; 0 for
     a learner that fits nothing.
     """
@@ -34,6 +35,7 @@ class Learner(nn.Module, ABC):
     phases: tuple[str, ...]
     conditions: tuple[str, ...] = ()
     needs_clips: bool = False
+    needs_weights: bool = False
     classes: int = 0
     codes: int = 0
 
