@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.vgan import VganConfig
+from models.vgan_autoencoder import VganAutoencoderConfig
+from models.vgan_classifier import VganClassifierConfig
+from models.vgan_future import VganFutureConfig
 
-ModelConfig = VganConfig
+ModelConfig = VganConfig | VganAutoencoderConfig | VganFutureConfig | VganClassifierConfig
 
 
 def free(default: Any) -> Any:

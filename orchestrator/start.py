@@ -19,12 +19,18 @@ from shards.storage import open_store
 def new_learner(experiment: Experiment, site: Site) -> Learner:
     """The learner at step 0: a function of the run's seed, and of the run it begins from, if any.
 
-    Raises ValueError where `init_from` names no run with a checkpoint, or one of another model.
+    Raises ValueError where `init_from` names no run with a checkpoint, or one of another model, and
+    where it names none for a learner that needs one.
     """
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(keyed_generator(experiment.seed, "weights", 0).get_state())
         learner: Learner = experiment.model.build()
     if experiment.init_from is None:
+        if learner.needs_weights:
+            raise ValueError(
+                f"init_from=None: {experiment.name} begins from the weights of a finished run; "
+                "name it, as in init_from=vgan_unfiltered-0a1b2c3d"
+            )
         return learner
     where = site.run(experiment.init_from)
     begun = Checkpoints(open_store(where), keep=2).newest()

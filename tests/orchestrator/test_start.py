@@ -59,6 +59,25 @@ def test_new_learner_from_no_run_or_another_model_says_so(site):
         new_learner(override(SMALL, ["init_from=wide"]), site)
 
 
+def test_new_learner_that_needs_weights_begins_from_a_vgans_discriminator_or_says_so(site):
+    classifier = override(
+        EXPERIMENTS["ucf101_finetune"], ["model.width=1", "model.classes=3", "seed=4"]
+    )
+    with pytest.raises(ValueError, match=r"init_from=None: ucf101_finetune begins .*; name it"):
+        new_learner(classifier, site)
+    theirs = VganConfig(width=1, latent=2).build()
+    _finish(site, "gan", theirs)
+    mine = new_learner(override(classifier, ["init_from=gan"]), site).state_dict()
+    for name, weight in theirs.discriminator.features.state_dict().items():
+        assert torch.equal(mine[f"classifier.features.{name}"], weight)
+    head = mine["classifier.logits.weight"]
+    other = new_learner(override(classifier, ["init_from=gan", "seed=5"]), site).state_dict()
+    assert not torch.equal(head, other["classifier.logits.weight"])
+    _finish(site, "wide", VganConfig(width=2, latent=2).build())
+    with pytest.raises(ValueError, match=r"init_from='wide': .* set model.width=2"):
+        new_learner(override(classifier, ["init_from=wide"]), site)
+
+
 class Asks:
     conditions = ("label_b",)
     classes = 2
