@@ -7,8 +7,8 @@ the decoder follows the two-stream generator network." A novel video is the deco
 Legend: b clips, d dimensions of the code, c colours, t frames, h rows, w columns, n codes.
 
 Neither this model nor a loss for it is in the authors' code, and the paper prints no loss. We take:
-- the mean over pixels of the squared error (no choice is printed), without the mask's prior, which
-  belongs to the generator's objective in Section 2.2: at its 0.1 it outweighs the squared error;
+- the mean over pixels of the squared error, without the mask's prior: it is a part of the
+  generator's objective in Section 2.2, and at its 0.1 would weigh about as much as the error does;
 - the paper's initialisation and optimiser (Section 2.4), and no activation on the code;
 - full covariances, on the codes of 64 clips for each component, computed with running statistics
   after the last step.
