@@ -24,12 +24,13 @@ from orchestrator import preflight, probe, registry
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
 from orchestrator.cost import step_cost
+from orchestrator.history import STOP
 from orchestrator.mlflow_runs import reap
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from orchestrator.train import SupersededError, connect, train
-from orchestrator.worker import STOP, DivergedError, Job
+from orchestrator.worker import DivergedError, Job
 from shards.read import open_dataset
 from shards.storage import Store, open_store
 

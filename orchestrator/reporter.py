@@ -16,12 +16,12 @@ import torch
 from orchestrator import pictures
 from orchestrator.accounts import Accounts, Note
 from orchestrator.config import Experiment
+from orchestrator.history import ACCOUNTS
 from orchestrator.loop import Loop, SamplesDue, StepsDone, to_video
 from orchestrator.tracking import SystemMetrics, Tracker
 from shards.read import Dataset, Reader, Slice
 from shards.storage import Store
 
-ACCOUNTS = "accounts.json"  # an object in the run's store: the last note
 NOTE_EVERY_S = 10.0
 PROGRESS_EVERY_S = 5.0
 SLOW, SLOW_WINDOWS = 1.25, 10  # a straggler takes so many times as long, in so many windows on end

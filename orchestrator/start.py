@@ -1,4 +1,4 @@
-"""What a run starts from: its learner's weights at step 0, and what its losses ask of a clip."""
+"""What a run starts from: its dataset, its learner at step 0, and what losses ask of a clip."""
 
 from __future__ import annotations
 
@@ -12,8 +12,20 @@ from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment
 from orchestrator.loop import Conditions, keyed_generator
 from orchestrator.site import Site
-from shards.dataset import Dataset
+from shards.dataset import Dataset, open_dataset
 from shards.storage import open_store
+
+
+def run_dataset(experiment: Experiment, site: Site, version: str) -> Dataset:
+    """The experiment's dataset. Raises ValueError when it is not of that version."""
+    data = experiment.data
+    dataset = open_dataset(site.dataset(data.name), data.fraction)
+    if dataset.version != version:
+        raise ValueError(
+            f"dataset {data.name!r} changed since the run was started: version "
+            f"{dataset.version[:12]}, the run's is {version[:12]}"
+        )
+    return dataset
 
 
 def new_learner(experiment: Experiment, site: Site) -> Learner:

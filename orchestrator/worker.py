@@ -13,12 +13,9 @@ leaves; when no step ends for long, every worker writes its stacks and exits, to
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import math
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,20 +29,20 @@ from orchestrator.accounts import Accounts, Note
 from orchestrator.checkpoint import BackgroundSaver, Checkpoint, Checkpoints
 from orchestrator.config import Experiment, plain
 from orchestrator.hardware import peak_tflops
+from orchestrator.history import Attempt, History
 from orchestrator.ledger import Ledger
 from orchestrator.loop import Batch, CheckpointDue, Loop, StepsDone, World, to_video
-from orchestrator.reporter import ACCOUNTS, Reporter
+from orchestrator.reporter import Reporter
 from orchestrator.site import Site
-from orchestrator.start import conditions_of, new_learner
+from orchestrator.soundness import DivergingError, Soundness
+from orchestrator.start import conditions_of, new_learner, run_dataset
 from orchestrator.tracking import Tracker
 from orchestrator.watchdog import Watchdog
 from shards.cache import Cache
-from shards.read import Dataset, Reader, Slice, check_state, open_dataset
-from shards.storage import Store, open_store
+from shards.read import Dataset, Reader, Slice, check_state
+from shards.storage import open_store
 
-STOP = "stop"  # an object in the run's store: the driver asks the workers to save and leave
 ASK_EVERY_S = 1.0
-EXPLOSION_WINDOWS = 20
 _log = logging.getLogger(__name__)
 
 
@@ -92,14 +89,10 @@ def work(
         while True:
             try:
                 return attempt.run()
-            except _DivergingError as error:
+            except DivergingError as error:
                 attempt.roll_back(error)
     finally:
         attempt.close()
-
-
-class _DivergingError(Exception):
-    """A window's metrics are not finite, or a loss explodes; nothing of it was saved."""
 
 
 class _Attempt:
@@ -120,22 +113,25 @@ class _Attempt:
             metric=budget.best_metric,
             highest=budget.best_is == "highest",
         )
-        self._saver = BackgroundSaver(self._checkpoints, may_write=self._is_newest)
-        self._dataset = _open_dataset(job)
+        self._history = History(self._store)
+        self._dataset = run_dataset(job.experiment, job.site, job.dataset_version)
         self._loop = _make_loop(job, self._dataset, world, device)
-        self._number, self._first_step, self._run_started = parallel.from_rank_0(
-            _begin(self._store, self._checkpoints, job, world) if world.rank == 0 else None
+        self._attempt: Attempt = parallel.from_rank_0(self._begin() if world.rank == 0 else None)
+        self._first_step = self._attempt.first_step
+        self._saver = BackgroundSaver(
+            self._checkpoints, may_write=lambda: self._history.is_newest(self._attempt.number)
         )
-        data = job.experiment.data
         self._reader = self._make_reader(with_json=bool(self._loop.learner.conditions))
         self._ledger = (
-            Ledger(self._store, attempt=self._number, rank=world.rank) if data.ledger else None
+            Ledger(self._store, attempt=self._attempt.number, rank=world.rank)
+            if job.experiment.data.ledger
+            else None
         )
-        self._losses: deque[float] = deque(maxlen=EXPLOSION_WINDOWS)
+        self._soundness = Soundness(job.experiment.resources.explosion)
         saved = self._load(self._first_step)
         self._watchdog = Watchdog(
             self._store,
-            f"hangs/{self._number:04d}-{world.rank:05d}.txt",
+            f"hangs/{self._attempt.number:04d}-{world.rank:05d}.txt",
             timeout_s=job.experiment.resources.hang_timeout_s,
         )
         self._last: StepsDone | None = None
@@ -151,7 +147,7 @@ class _Attempt:
         with closing(self._reader.batches(self._first_step)) as batches:
             for event in self._loop.run(self._noting(batches), self._first_step):
                 if isinstance(event, StepsDone):
-                    self._require_sound(event)
+                    self._soundness.require(event)
                     self._last = event
                     if event.step == self._job.experiment.budget.steps:
                         self._fit()
@@ -175,8 +171,16 @@ class _Attempt:
         metrics = self._last.metrics if self._last else {}
         result = {"steps": self._job.experiment.budget.steps, "metrics": metrics}
         if self._world.rank == 0:
-            self._store.write("result.json", json.dumps(result, indent=1, sort_keys=True).encode())
+            self._history.finish(result)
         return result
+
+    def _begin(self) -> Attempt:
+        newest = self._checkpoints.newest()
+        return self._history.begin(
+            first_step=0 if newest is None else newest.step,
+            world_size=self._world.size,
+            command_at=self._job.command_at,
+        )
 
     def _make_reader(self, *, with_json: bool = False) -> Reader:
         job, data = self._job, self._job.experiment.data
@@ -199,7 +203,7 @@ class _Attempt:
             with_json=with_json,
         )
 
-    def roll_back(self, error: _DivergingError) -> None:
+    def roll_back(self, error: DivergingError) -> None:
         """Goes back to the last good checkpoint with half the learning rate.
 
         Raises DivergedError when `resources.max_rollbacks` are used up. The halvings are kept in
@@ -207,12 +211,12 @@ class _Attempt:
         """
         self._saver.wait()
         parallel.barrier()
-        done = _rollbacks(self._store)
+        done = self._history.rollbacks
         parallel.barrier()
         if done >= self._job.experiment.resources.max_rollbacks:
             raise DivergedError(f"{error}; {done} rollback(s) did not help: lower optim.lr")
         if self._world.rank == 0:
-            self._store.write(f"rollbacks/{done + 1:04d}", str(error).encode())
+            self._history.roll_back(done + 1, str(error))
             print(f"ROLLBACK {done + 1}: {error}; halving the learning rate", flush=True)
         parallel.barrier()
         steps = self._checkpoints.steps()
@@ -242,9 +246,8 @@ class _Attempt:
                 facts["reader"], self._dataset, experiment.seed, experiment.data.block_shards
             )
             self._loop.load(checkpoint.state)
-        self._loop.scale_lr(0.5 ** _rollbacks(self._store))
-        self._losses.clear()
-        self._losses.extend(facts.get("losses", ()))
+        self._loop.scale_lr(0.5**self._history.rollbacks)
+        self._soundness.load(facts.get("losses", ()))
         return Note(**facts["accounts"]) if facts else None
 
     def _save(self, step: int) -> None:
@@ -260,7 +263,7 @@ class _Attempt:
                 "experiment": plain(self._job.experiment),
                 "git": self._job.git,
                 "metrics": self._last.metrics,
-                "losses": list(self._losses),
+                "losses": self._soundness.losses,
                 "accounts": dataclasses.asdict(self._reporter.note()),
             }
             assert self._tracker is not None
@@ -296,17 +299,11 @@ class _Attempt:
         now = time.monotonic()
         if self._world.rank == 0 and not mine and now - self._asked > ASK_EVERY_S:
             self._asked = now
-            mine = stop if any(True for _ in self._store.list(STOP)) else look
+            mine = stop if self._history.asks_to_stop else look
         agreed = parallel.largest(mine)
         if agreed in (stop, superseded):
             return "stop" if agreed == stop else "superseded"
         return "preempted" if agreed == look and self._preempted() else None
-
-    def _is_newest(self) -> bool:
-        """Whether no later attempt has begun: after the loss of a head a node's workers train on,
-        driven by nobody, until the node notices."""
-        names = [name for name, _ in self._store.list("attempts/")]
-        return max(names, default="") <= _attempt_name(self._number)
 
     def _noting(self, batches: Iterator[Any]) -> Iterator[Batch]:
         for batch in batches:
@@ -314,19 +311,6 @@ class _Attempt:
             if self._ledger is not None:
                 self._ledger.add(batch.step, batch.keys)
             yield batch
-
-    def _require_sound(self, event: StepsDone) -> None:
-        """Raises _DivergingError for metrics that are not finite and losses that explode."""
-        bad = {k: v for k, v in event.metrics.items() if not math.isfinite(v)}
-        if bad:
-            raise _DivergingError(f"not finite after step {event.step}: {bad}")
-        losses = {k: abs(v) for k, v in event.metrics.items() if k.endswith("loss")}
-        limit = self._job.experiment.resources.explosion
-        if limit is not None and self._losses:
-            most = limit * max(1.0, *self._losses)
-            if bad := {k: v for k, v in losses.items() if v > most}:
-                raise _DivergingError(f"exploded after step {event.step}, beyond {most:g}: {bad}")
-        self._losses.append(max(losses.values(), default=0.0))
 
     def _report(self, saved: Note | None, hosts: list[str]) -> None:
         job, site = self._job, self._job.site
@@ -344,9 +328,9 @@ class _Attempt:
             loop=self._loop,
             first_step=self._first_step,
             accounts=Accounts.resumed(
-                started=self._run_started,
+                started=self._attempt.started,
                 saved=saved,
-                last=_last_note(self._store),
+                last=self._history.last_note,
                 command=job.command_at,
                 now=time.time(),
             ),
@@ -356,7 +340,7 @@ class _Attempt:
         )
         self._tracker.tags(
             {
-                "orchestrator.attempts": self._number,
+                "orchestrator.attempts": self._attempt.number,
                 "orchestrator.workers": self._world.size,
                 "orchestrator.resumed_at_step": self._first_step,
             }
@@ -364,7 +348,8 @@ class _Attempt:
         self._reporter.real_clips(self._dataset, job.experiment.seed)
         steps = f"from step {self._first_step} to {job.experiment.budget.steps}"
         print(
-            f"{job.name}: attempt {self._number}, {self._world.size} worker(s), {steps}", flush=True
+            f"{job.name}: attempt {self._attempt.number}, {self._world.size} worker(s), {steps}",
+            flush=True,
         )
 
     def _peak_tflops(self) -> float | None:
@@ -374,17 +359,6 @@ class _Attempt:
         precision, _ = self._job.experiment.compute.on("cuda")
         one = peak_tflops(torch.cuda.get_device_name(self._device), precision)
         return None if one is None else one * self._world.size
-
-
-def _open_dataset(job: Job) -> Dataset:
-    data = job.experiment.data
-    dataset = open_dataset(job.site.dataset(data.name), data.fraction)
-    if dataset.version != job.dataset_version:
-        raise ValueError(
-            f"dataset {job.experiment.data.name!r} changed since the run was started: version "
-            f"{dataset.version[:12]}, the run's is {job.dataset_version[:12]}"
-        )
-    return dataset
 
 
 def _make_loop(job: Job, dataset: Dataset, world: World, device: torch.device) -> Loop:
@@ -404,41 +378,3 @@ def _make_loop(job: Job, dataset: Dataset, world: World, device: torch.device) -
         compute=experiment.compute,
         conditions=conditions,
     )
-
-
-def _begin(
-    store: Store, checkpoints: Checkpoints, job: Job, world: World
-) -> tuple[int, int, float]:
-    """(this attempt's number, the step to go on from, when the run's first command was given).
-
-    Notes the attempt in the store.
-    """
-    newest = checkpoints.newest()
-    first_step = newest.step if newest is not None else 0
-    names = [name for name, _ in store.list("attempts/")]
-    number = 1 + len(names)
-    facts = {
-        "first_step": first_step,
-        "world_size": world.size,
-        "time": time.time(),
-        "command_at": job.command_at,
-    }
-    while not store.write_new(_attempt_name(number), json.dumps(facts).encode()):
-        number += 1
-    first = json.loads(store.read(names[0])) if names else facts
-    return number, first_step, float(first["command_at"])
-
-
-def _last_note(store: Store) -> Note | None:
-    try:
-        return Note(**json.loads(store.read(ACCOUNTS)))
-    except FileNotFoundError:
-        return None
-
-
-def _attempt_name(number: int) -> str:
-    return f"attempts/{number:04d}.json"
-
-
-def _rollbacks(store: Store) -> int:
-    return sum(1 for _ in store.list("rollbacks/"))
