@@ -1,71 +1,183 @@
-"""The finished model as MLflow keeps it: a pyfunc that generates, registered with a signature.
+"""The finished model as MLflow keeps it: a pyfunc of its kind, registered with a signature.
 
-`predict` takes one row a clip, with the column `seed` (long), and gives uint8 clips
-(B, T, H, W, C). The code travels with it (`models/`), so it loads where the project is not
-installed; it needs torch, numpy and mlflow.
+| kind | a row is | and gives |
+| --- | --- | --- |
+| generator, autoencoder | `seed`, a long | a uint8 clip (T, H, W, C) |
+| future | `image`: a file's bytes, their base64, or uint8 pixels (H, W, 3) | the same |
+| classifier | a uint8 clip (T, H, W, C), in one array | the classes' probabilities, float32 |
+
+The code travels with it (`models/`, and `shards/` for what reads pictures), so it loads where the
+project is not installed; it needs torch, numpy and mlflow, and Pillow for pictures.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 import models
+import shards
+from models.learner import Learner
 from orchestrator.config import Experiment, plain
+from orchestrator.mlflow_runs import RUN_TAG, client_of_existing
 
 LOADER = Path(__file__).with_name("pyfunc_model.py")
+SCHEME = "models:/"
+Kind = Literal["generator", "autoencoder", "future", "classifier"]
+
+
+def kind_of(learner: Learner) -> Kind:
+    """What a learner is for, by what it declares of itself."""
+    if learner.classes:
+        return "classifier"
+    if learner.codes:
+        return "autoencoder"
+    return "future" if learner.needs_clips else "generator"
 
 
 def register(mlflow: Any, run_id: str, experiment: Experiment, learner: dict[str, Any]) -> str:
     """Logs the model to the run and registers it as `<experiment>`; returns `name/version`.
 
-    learner: the state dict of the learner that `experiment.model` builds.
+    learner: the state dict of the learner that `experiment.model` builds, after the last step.
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.models import ModelSignature, infer_signature
-    from mlflow.pyfunc import save_model
 
+    run = mlflow.get_run(run_id)
     with tempfile.TemporaryDirectory() as folder:
-        weights, config = Path(folder, "learner.pt"), Path(folder, "config.json")
-        torch.save(learner, weights)
-        kind = type(experiment.model)
-        config.write_text(
-            json.dumps(
-                {
-                    "module": kind.__module__,
-                    "class": kind.__name__,
-                    "fields": plain(experiment.model),
-                }
-            )
-        )
-        import numpy as np
-        import pandas as pd
-
-        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer", UserWarning)
-        example = pd.DataFrame({"seed": np.arange(2, dtype=np.int64)})
-        clips = np.zeros((2, *experiment.model.clip_shape), np.uint8)
-        signature: ModelSignature = infer_signature(example, clips)
         target = Path(folder, "model")
-        save_model(
-            target,
-            python_model=str(LOADER),
-            artifacts={"weights": str(weights), "config": str(config)},
-            code_paths=[str(Path(next(iter(models.__path__))))],
-            signature=signature,
-            input_example=example,
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy", "pandas"],
-        )
+        save(target, experiment, learner, run=run.data.tags.get(RUN_TAG, run_id))
         mlflow.log_artifacts(run_id, str(target), "model")
     try:
         mlflow.create_registered_model(experiment.name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"{mlflow.get_run(run_id).info.artifact_uri}/model"
+    source = f"{run.info.artifact_uri}/model"
     version = mlflow.create_model_version(experiment.name, source, run_id=run_id)
     return f"{experiment.name}/{version.version}"
+
+
+def save(target: Path, experiment: Experiment, learner: dict[str, Any], *, run: str) -> None:
+    """Writes the model as the folder `target`, which `mlflow.pyfunc.load_model` takes.
+
+    run: the name of the run whose model it is; it stays in the folder, as the experiment does.
+    """
+    from mlflow.pyfunc import save_model
+
+    kind = kind_of(_on_meta(experiment))
+    about = {
+        "module": type(experiment.model).__module__,
+        "class": type(experiment.model).__name__,
+        "fields": plain(experiment.model),
+        "kind": kind,
+        "run": run,
+        "step": experiment.budget.steps,
+        "experiment": plain(experiment),
+    }
+    packages = [models, shards] if kind == "future" else [models]
+    signature, example = _signature(kind, experiment)
+    needs = [f"torch=={torch.__version__.split('+')[0]}", "numpy", "pandas"]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer", UserWarning)
+        weights, config = Path(folder, "learner.pt"), Path(folder, "config.json")
+        torch.save(learner, weights)
+        config.write_text(json.dumps(about, indent=1))
+        save_model(
+            target,
+            python_model=str(LOADER),
+            artifacts={"weights": str(weights), "config": str(config)},
+            code_paths=[next(iter(package.__path__)) for package in packages],
+            signature=signature,
+            input_example=example,
+            pip_requirements=[*needs, "pillow"] if kind == "future" else needs,
+        )
+
+
+def _on_meta(experiment: Experiment) -> Learner:
+    with torch.device("meta"):
+        learner: Learner = experiment.model.build()
+    return learner
+
+
+def _signature(kind: Kind, experiment: Experiment) -> tuple[Any, Any]:
+    """(the signature, an input example) of a kind's model."""
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, ColSpec, DataType, Schema, TensorSpec
+    from PIL import Image
+
+    shape = experiment.model.clip_shape
+    clips = TensorSpec(np.dtype(np.uint8), (-1, *shape))
+    inputs: Any = ColSpec(DataType.long, "seed")
+    example: Any = pd.DataFrame({"seed": np.arange(2, dtype=np.int64)})
+    outputs = clips
+    match kind:
+        case "future":
+            file = io.BytesIO()
+            Image.linear_gradient("L").resize(shape[1:3]).save(file, "PNG")
+            inputs = ColSpec(AnyType(), "image")
+            example = pd.DataFrame({"image": [base64.b64encode(file.getvalue()).decode()]})
+        case "classifier":
+            inputs, example = clips, np.zeros((1, *shape), np.uint8)
+            outputs = TensorSpec(np.dtype(np.float32), (-1, _on_meta(experiment).classes))
+    return ModelSignature(inputs=Schema([inputs]), outputs=Schema([outputs])), example
+
+
+def versions(uri: str, name: str) -> list[int]:
+    """The versions of the registered model `name`, ascending; empty when there is none.
+
+    Raises OSError when MLflow does not answer.
+    """
+    mlflow, failure = client_of_existing(uri), _failure()
+    if mlflow is None:
+        return []
+    try:
+        found = mlflow.search_model_versions(f"name = '{name}'", max_results=1000)
+    except failure as error:
+        raise _silent(uri, error) from None
+    return sorted(int(each.version) for each in found)
+
+
+def download(uri: str, text: str, folder: Path) -> Path:
+    """The registered model `models:/NAME[/VERSION]` as a folder below `folder`; by default the
+    newest. Raises ValueError naming what there is, OSError when MLflow does not answer."""
+    match = re.fullmatch(rf"{SCHEME}([^/@]+)(?:/(\d+))?", text)
+    if match is None:
+        raise ValueError(f"{text}: a registered model is {SCHEME}NAME or {SCHEME}NAME/VERSION")
+    name, version = match.groups()
+    there = versions(uri, name)
+    if not there:
+        raise ValueError(f"{text}: no model {name!r} is registered in MLflow at {uri}")
+    if version is not None and int(version) not in there:
+        raise ValueError(f"{text}: {name} has the versions {', '.join(map(str, there))}")
+    mlflow, failure = client_of_existing(uri), _failure()
+    assert mlflow is not None
+    try:
+        from mlflow.artifacts import download_artifacts
+
+        source = mlflow.get_model_version_download_uri(name, version or str(there[-1]))
+        found = download_artifacts(source, dst_path=str(folder), tracking_uri=uri)
+    except failure as error:
+        raise _silent(uri, error) from None
+    return Path(found)
+
+
+def _failure() -> type[Exception]:
+    from mlflow.exceptions import MlflowException
+
+    failure: type[Exception] = MlflowException
+    return failure
+
+
+def _silent(uri: str, error: Exception) -> OSError:
+    reason = str(error).split("\n")[0][:200]
+    return OSError(f"MLflow at {uri} does not give the model: {reason}")

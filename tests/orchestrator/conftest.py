@@ -4,6 +4,7 @@ import os
 
 import boto3
 import pytest
+import torch
 from moto.server import ThreadedMotoServer
 
 
@@ -34,3 +35,33 @@ def bucket(monkeypatch):
     boto3.client("s3").create_bucket(Bucket="runs")
     yield "s3://runs"
     server.stop()
+
+
+@pytest.fixture
+def finish(site):
+    """Writes a run's only checkpoint, without training it: `finish(experiment)` gives its name.
+
+    weights: instead of those that `seed` gives. step: after how many. scale: of the convolutions'
+    weights, which at first are so small that whatever goes in, grey comes out.
+    """
+
+    def write(experiment, *, name=None, seed=0, step=6, weights=None, scale=1):
+        from orchestrator.checkpoint import Checkpoints
+        from orchestrator.config import plain
+        from shards.storage import open_store
+
+        torch.manual_seed(seed)
+        learner = experiment.model.build().state_dict() if weights is None else weights
+        learner = {k: scale * v if v.dim() > 3 else v for k, v in learner.items()}
+        name = name or f"{experiment.name}-0a1b2c3d"
+        facts = {
+            "run": name,
+            "reader": {"dataset_version": "f" * 64},
+            "experiment": plain(experiment),
+        }
+        store = open_store(str(site / "runs" / name))
+        store.write("attempts/0001.json", b"{}")
+        Checkpoints(store, keep=2).save(step, {"learner": learner}, facts)
+        return name
+
+    return write

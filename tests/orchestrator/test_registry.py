@@ -1,0 +1,123 @@
+"""Registered models of every kind, loaded by MLflow where the project cannot be imported."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from orchestrator.config import override
+from orchestrator.experiments import EXPERIMENTS
+from orchestrator.registry import save
+from orchestrator.site import Site
+from orchestrator.trained import find_trained
+from shards.still import read_still
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = {
+    "generator": ("vgan_golf", ["model.latent=3"]),
+    "autoencoder": ("vgan_autoencoder_golf", ["model.latent=3", "model.components=2"]),
+    "future": ("vgan_future_golf", []),
+    "classifier": ("ucf101_random", ["model.classes=3"]),
+}
+ELSEWHERE = """
+import importlib.util, sys
+sys.path[:] = [p for p in sys.path if not p.startswith(sys.argv[1])  or "site-packages" in p]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+assert not any(map(importlib.util.find_spec, ("orchestrator", "models", "shards")))
+
+import base64, json, mlflow.pyfunc, numpy, pandas
+inputs = numpy.load(sys.argv[2])
+png = inputs["png"].tobytes()
+images = [png, base64.b64encode(png).decode(), inputs["pixels"]]
+asked = {
+    "generator": pandas.DataFrame({"seed": [3, 4]}),
+    "autoencoder": pandas.DataFrame({"seed": [3, 4]}),
+    "future": pandas.DataFrame({"image": images}),
+    "classifier": inputs["clips"],
+}
+given, examples = {}, {}
+for kind, question in asked.items():
+    model = mlflow.pyfunc.load_model(f"{sys.argv[3]}/{kind}")
+    given[kind] = model.predict(question)
+    example = model.predict(model.input_example)
+    examples[kind] = [list(example.shape), str(example.dtype)]
+    try:
+        model.predict(pandas.DataFrame({"nothing": [1]}))
+    except mlflow.exceptions.MlflowException:
+        examples[kind].append("refused")
+assert "orchestrator" not in sys.modules
+numpy.savez(sys.argv[4], **given)
+print(json.dumps(examples))
+"""
+
+
+def _experiment(kind):
+    name, more = KINDS[kind]
+    return override(EXPERIMENTS[name], ["model.width=1", "budget.steps=6", *more])
+
+
+def _inputs():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    clips = rng.integers(0, 256, (2, 32, 64, 64, 3), dtype=np.uint8)
+    return {"pixels": pixels, "png": np.frombuffer(file.getvalue(), np.uint8), "clips": clips}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """(the models' folders, what each gave, what its example gave), from one other process."""
+    folder = tmp_path_factory.mktemp("registered")
+    for kind in KINDS:
+        torch.manual_seed(0)
+        weights = _experiment(kind).model.build().state_dict()
+        loud = {name: 40 * w if w.dim() > 3 else w for name, w in weights.items()}
+        save(folder / kind, _experiment(kind), loud, run=f"{kind}-0a1b2c3d")
+    np.savez(folder / "in.npz", **_inputs())
+    command = [sys.executable, "-I", "-W", "ignore", "-c", ELSEWHERE, str(ROOT)]
+    command += [str(folder / "in.npz"), str(folder), str(folder / "out.npz")]
+    out = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+    assert out.returncode == 0, out.stderr
+    given = dict(np.load(folder / "out.npz"))
+    return folder, given, json.loads(out.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("kind", ["generator", "autoencoder"])
+def test_registered_generating_model_makes_a_clip_a_seed(elsewhere, site, kind):
+    folder, given, examples = elsewhere
+    assert examples[kind] == [[2, 32, 64, 64, 3], "uint8", "refused"]
+    here = find_trained(str(folder / kind), Site.from_environment())
+    assert here.kind == kind
+    assert given[kind].std() > 1
+    assert np.abs(given[kind].astype(int) - here.sample([3, 4])["sample"]).max() <= 1
+    assert not (given[kind][0] == given[kind][1]).all()
+
+
+def test_registered_future_model_goes_on_from_bytes_base64_and_pixels(elsewhere, site):
+    folder, given, examples = elsewhere
+    assert examples["future"] == [[1, 32, 64, 64, 3], "uint8", "refused"]
+    here = find_trained(str(folder / "future"), Site.from_environment())
+    begun = read_still(_inputs()["png"].tobytes(), 64, where="")[None, None]
+    expected = here.sample([0], begun)["sample"][0]
+    assert expected.std() > 1
+    assert len(given["future"]) == 3
+    for clip in given["future"]:
+        assert np.abs(clip.astype(int) - expected).max() <= 1
+
+
+def test_registered_classifier_gives_probabilities_of_clips(elsewhere, site):
+    folder, given, examples = elsewhere
+    assert examples["classifier"] == [[1, 3], "float32", "refused"]
+    here = find_trained(str(folder / "classifier"), Site.from_environment())
+    scaled = torch.from_numpy(_inputs()["clips"]).float().permute(0, 4, 1, 2, 3) / 127.5 - 1
+    expected = here.learner.predict(scaled).numpy()
+    assert np.ptp(expected) > 0.01
+    assert given["classifier"] == pytest.approx(expected, abs=1e-5)
+    assert given["classifier"].sum(1) == pytest.approx(1)
