@@ -77,18 +77,24 @@ def animated_rows(parts: Mapping[str, Video], *, clips: int = 4, fps: float = 25
     parts: videos of equal shape, by name, in the order of the rows.
     """
     pixels = np.stack([to_pixels(part[:clips]) for part in parts.values()])
-    frames = _grid(pixels.reshape(-1, *pixels.shape[2:]), pixels.shape[1])
-    names = _names(list(parts), frames.shape[1], GAP + pixels.shape[3] * ZOOM)
-    beside = np.broadcast_to(names, (len(frames), *names.shape))
-    return _gif(np.concatenate([beside, frames], axis=2), _palette(pixels), fps)
+    return _gif(_rows(pixels, list(parts)), _palette(pixels), fps)
+
+
+def animated_rows_mp4(parts: Mapping[str, Video], *, clips: int = 4, fps: int = 25) -> bytes:
+    """What `animated_rows` shows, as `animated_mp4`."""
+    pixels = np.stack([to_pixels(part[:clips]) for part in parts.values()])
+    return _mp4(_rows(pixels, list(parts)), fps)
 
 
 def _gif(pictures: Pixels, palette: Image.Image, fps: float) -> bytes:
     """(T, rows, cols, 3) as a GIF in the colours of `palette`."""
-    frames = [
-        Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
-        for picture in pictures
-    ]
+    frames = []
+    for picture in pictures:
+        frame = Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
+        index = np.array(frame)  # Pillow looks up colours in steps: white may become 251
+        index[(picture == PAPER).all(-1)] = 0
+        frame.frombytes(index.tobytes())
+        frames.append(frame)
     out = io.BytesIO()
     frames[0].save(
         out,
@@ -107,7 +113,11 @@ def animated_mp4(videos: Video, *, columns: int = 4, fps: int = 25) -> bytes:
 
     Equal videos give equal bytes, on machines of any number of cores.
     """
-    frames = _grid(to_pixels(videos), columns)
+    return _mp4(_grid(to_pixels(videos), columns), fps)
+
+
+def _mp4(frames: Pixels, fps: int) -> bytes:
+    """(T, rows, cols, 3) of even sizes as H.264."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4", options={"fflags": "bitexact"}) as container:
         stream = container.add_stream("libx264", rate=fps, options=H264)
@@ -129,6 +139,11 @@ def contact_sheet(videos: Video, *, frames: Sequence[int] | None = None) -> byte
     pixels = to_pixels(videos)
     chosen = list(frames) if frames is not None else evenly_spaced(pixels.shape[1])
     return _png(_stills(pixels[:, chosen]))
+
+
+def still_grid(videos: Video, *, columns: int = 4) -> bytes:
+    """A PNG of the first frame of every clip, row by row."""
+    return _png(_grid(to_pixels(videos)[:, :1], columns)[0])
 
 
 def strip(video: Tensor | NDArray[Any]) -> bytes:
@@ -167,6 +182,14 @@ def _grid(pixels: Pixels, columns: int) -> Pixels:
         top, left = GAP + row * (H + GAP), GAP + column * (W + GAP)
         canvas[:, top : top + H, left : left + W] = clip
     return canvas
+
+
+def _rows(pixels: Pixels, names: list[str]) -> Pixels:
+    """(parts, N, T, H, W, 3) to (T, rows, cols, 3): a named row a part, a column a clip."""
+    frames = _grid(pixels.reshape(-1, *pixels.shape[2:]), pixels.shape[1])
+    column = _names(names, frames.shape[1], GAP + pixels.shape[3] * ZOOM)
+    beside = np.broadcast_to(column, (len(frames), *column.shape))
+    return np.concatenate([beside, frames], axis=2)
 
 
 def _stills(pixels: Pixels) -> Pixels:

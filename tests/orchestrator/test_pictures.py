@@ -16,7 +16,9 @@ from orchestrator.pictures import (
     animated_grid,
     animated_mp4,
     animated_rows,
+    animated_rows_mp4,
     contact_sheet,
+    still_grid,
     streams_sheet,
     strip,
     to_pixels,
@@ -118,6 +120,7 @@ def test_animated_grid_of_a_still_clip_beside_noise_does_not_flicker() -> None:
     assert len(frames) == 12
     assert sum(durations) == 480
     grey, still = _cell(frames, 0, 1, 32), _cell(frames, 0, 2, 32)
+    assert (frames[:, :GAP] == 255).all()
     assert (grey == grey[0, 0, 0]).all()
     assert np.abs(grey[0, 0, 0].astype(int) - 93).max() <= 8
     assert (still == still[:1]).all()
@@ -219,6 +222,23 @@ def test_contact_sheet_of_chosen_frames_shows_just_those() -> None:
 
 def test_contact_sheet_of_a_short_video_shows_every_frame_once() -> None:
     assert _png(contact_sheet(_noise(1, frames=3))).shape == (GAP + 20, GAP + 3 * 20, 3)
+
+
+def test_still_grid_has_every_clips_first_frame_row_by_row() -> None:
+    videos = _noise(5)
+    grid = _png(still_grid(videos, columns=3))
+    assert grid.shape == (GAP + 2 * 20, GAP + 3 * 20, 3)
+    for clip in range(5):
+        assert (_cell(grid, *divmod(clip, 3), 8) == videos[clip, 0]).all()
+
+
+def test_animated_rows_as_mp4_shows_what_the_gif_shows() -> None:
+    parts = {"dark": np.full((2, 3, 16, 16, 3), 20, np.uint8)}
+    parts["light"] = np.full((2, 3, 16, 16, 3), 200, np.uint8)
+    gif, _, _ = _gif(animated_rows(parts))
+    with av.open(io.BytesIO(animated_rows_mp4(parts))) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert np.abs(np.stack(shown).astype(int) - gif).mean() < 3
 
 
 def test_strip_is_the_frames_side_by_side_pixel_for_pixel() -> None:

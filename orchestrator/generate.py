@@ -1,0 +1,171 @@
+"""Generates from a trained model, as GIF, MP4 and stills: `python -m orchestrator.generate RUN`.
+
+    python -m orchestrator.generate vgan_golf-0a1b2c3d                 16 clips
+    python -m orchestrator.generate vgan_golf --count 64 --seed 100    the registered model
+    python -m orchestrator.generate var/runs/NAME/checkpoints/00000500
+    python -m orchestrator.generate vgan_future_golf --image photo.jpg  how a picture goes on
+    python -m orchestrator.generate vgan_future_golf --data golf        beside how clips went on
+
+RUN is a run's name, an MLflow run id, the path of a run or a checkpoint, or a registered model:
+NAME or models:/NAME/VERSION. Clip i is a function of the weights and of seed + i alone. It runs on
+the CPU and needs no training data. What it writes is in --out and in the run's MLflow artifacts.
+
+Exit status: 0 done, 2 the call was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator import command, pictures, postscript
+from orchestrator.clips import open_data, some_clips
+from orchestrator.config import require
+from orchestrator.pictures import Pixels
+from orchestrator.site import Site
+from orchestrator.trained import Trained, find_trained
+from shards.still import read_still
+
+_SHOWN = 4  # clips in a sheet that takes them apart
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    out = argparse.ArgumentParser(prog="python -m orchestrator.generate", description=__doc__)
+    out.formatter_class = argparse.RawDescriptionHelpFormatter
+    out.add_argument("run", metavar="RUN", help="a run, its id or path, or a registered model")
+    out.add_argument("--count", type=int, default=16, metavar="N", help="clips (default 16)")
+    out.add_argument("--seed", type=int, default=0, metavar="S", help="of the first clip: 0")
+    out.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="of a future model; repeatable"
+    )
+    out.add_argument("--data", metavar="NAME", help="a dataset whose clips a future model goes on")
+    out.add_argument("--out", type=Path, metavar="DIR", help="default: var/generated/RUN")
+    out.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    given = parser().parse_args(argv)
+    site = Site.from_environment()
+    try:
+        require(1 <= given.count <= 4096, "--count", given.count, "from 1 to 4096")
+        require(0 <= given.seed < 2**31, "--seed", given.seed, "in [0, 2^31)")
+        trained = find_trained(given.run, site)
+        files, strips = _made(trained, given, site)
+        out = given.out or Path("var/generated") / trained.name
+        _write(out, files | strips)
+    except (ValueError, OSError) as error:
+        return command.wrong_call(error)
+    where = f"generated/step-{trained.step:08d}"
+    told = {f"{where}/{name}": data for name, data in files.items()}
+    mlflow = postscript.add(site, trained.name, step=trained.step, files=told)
+    print(f"{trained.name} after {trained.step} steps: {len(strips)} clips in {out.absolute()}")
+    if given.json:
+        result = {
+            "run": trained.name,
+            "step": trained.step,
+            "kind": trained.kind,
+            "seed": given.seed,
+            "clips": len(strips),
+            "out": str(out.absolute()),
+            "files": sorted(files | strips),
+            "mlflow_run": mlflow,
+        }
+        print(json.dumps(result))
+    return 0
+
+
+def _made(
+    trained: Trained, given: argparse.Namespace, site: Site
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """(the pictures, a lossless strip of each clip), by file name."""
+    kind, first = trained.kind, given.seed
+    if kind == "classifier":
+        raise ValueError(
+            f"{trained.name} is a classifier and makes no video; "
+            f"python -m orchestrator.evaluate {given.run} says how often it is right"
+        )
+    if kind != "future" and (given.image or given.data):
+        option = "--image" if given.image else "--data"
+        raise ValueError(
+            f"{option}: {trained.name} goes on from nothing; that is for future models"
+        )
+    files: dict[str, bytes] = {}
+    if kind == "future":
+        files, parts = _futures(trained, given, site)
+    else:
+        parts = trained.sample(range(first, first + given.count))
+    strips = {f"clips/{n:04d}.png": pictures.strip(clip) for n, clip in enumerate(parts["sample"])}
+    return files | _pictures(parts), strips
+
+
+def _pictures(parts: dict[str, Pixels]) -> dict[str, bytes]:
+    """Of all clips, and of two streams what each made."""
+    files = {
+        "samples.gif": pictures.animated_grid(parts["sample"]),
+        "samples.mp4": pictures.animated_mp4(parts["sample"]),
+        "samples.png": pictures.contact_sheet(parts["sample"]),
+    }
+    if "background" in parts:
+        taken_apart = {"video": parts["sample"]}
+        taken_apart |= {name: parts[name] for name in ("foreground", "mask", "background")}
+        files |= {
+            "streams.gif": pictures.animated_rows(taken_apart, clips=_SHOWN),
+            "streams.png": pictures.streams_sheet(taken_apart, clips=_SHOWN),
+            "foreground.gif": pictures.animated_grid(parts["foreground"]),
+            "mask.gif": pictures.animated_grid(parts["mask"]),
+            "background.png": pictures.still_grid(parts["background"]),
+        }
+    return files
+
+
+def _futures(
+    trained: Trained, given: argparse.Namespace, site: Site
+) -> tuple[dict[str, bytes], dict[str, Pixels]]:
+    """(pictures of the futures beside what they begin from, the model's parts)."""
+    if bool(given.image) == bool(given.data):
+        raise ValueError(
+            f"{trained.name} goes on from a picture: give --image FILE, as often as you like, or "
+            "--data NAME for clips of a dataset, and not both"
+        )
+    shape = trained.model.clip_shape
+    if given.data:
+        real = some_clips(open_data(given.data, site, shape), given.count).video_nthwc
+        begun = real[:, :1]
+    else:
+        begun = np.stack([_image(name, shape[1])[None] for name in given.image])
+    parts = trained.sample([given.seed] * len(begun), begun)
+    rows = {"input": np.broadcast_to(begun, parts["sample"].shape), "future": parts["sample"]}
+    if given.data:
+        rows["real"] = real
+    files = {
+        "futures.gif": pictures.animated_rows(rows, clips=_SHOWN),
+        "futures.mp4": pictures.animated_rows_mp4(rows, clips=_SHOWN),
+        "futures.png": pictures.streams_sheet(rows, clips=2 * _SHOWN),
+    }
+    return files, parts
+
+
+def _image(name: str, size_px: int) -> Pixels:
+    try:
+        data = Path(name).expanduser().read_bytes()
+    except OSError as error:
+        raise ValueError(f"--image {name}: cannot be read: {error.strerror}") from None
+    return read_still(data, size_px, where=f"--image {name}")
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
