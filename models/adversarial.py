@@ -8,6 +8,8 @@ Legend: b clips, c colours, t frames, h rows, w columns, k classes (real, fake).
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,11 +38,11 @@ class Adversarial(Learner):
         """What the generator makes fakes from: the noise, unless a model says otherwise."""
         return noise
 
+    @abstractmethod
     def penalties(
         self, fakes: dict[str, Tensor], video_bcthw: Tensor
     ) -> dict[str, tuple[float, Tensor]]:
         """What the generator's loss adds to its cross entropy: (weight, scalar) by name."""
-        raise NotImplementedError
 
     def loss(
         self, phase: str, video_bcthw: Tensor, noise: Tensor, **_: Tensor
