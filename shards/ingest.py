@@ -19,24 +19,21 @@ import threadpoolctl  # type: ignore[import-untyped]
 from shards import options
 from shards.duplicates import find_duplicates, rejecting
 from shards.manifest import MANIFEST, Manifest, Shard, load_manifest
-from shards.pack import (
+from shards.pack import finished_packs, groups, pack_jobs, pack_shard
+from shards.progress import Progress
+from shards.recipe import Recipe
+from shards.report import REPORT, Outcome, count, reasons, report_json, seal, summary
+from shards.sources import find_sources
+from shards.spill import (
     SPILLS,
     CutJob,
     Plan,
     cut_batch,
     cut_jobs,
     finished_cuts,
-    finished_packs,
-    groups,
-    pack_jobs,
-    pack_shard,
     read_record,
     unfinished,
 )
-from shards.progress import Progress
-from shards.recipe import Recipe
-from shards.report import REPORT, Outcome, count, reasons, report_json, seal, summary
-from shards.sources import find_sources
 from shards.split import taken
 from shards.storage import Store, is_remote, join, open_store
 from shards.watch import Limits

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.manifest import LABEL, ClipFormat, Manifest, Shard
-from shards.pack import Plan
+from shards.spill import Plan
 
 REPORT = "report.json"
 MOST_CLASSES = 10_000

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from shards import distribute, pack, sources, watch
+from shards import distribute, sources, spill, watch
 from shards.ingest import Progress, ingest, main
-from shards.pack import CutJob, cut_batch
 from shards.recipe import Recipe
 from shards.sources import find_sources
+from shards.spill import CutJob, cut_batch
 from shards.storage import LocalStore
 from shards.watch import Limits
 
@@ -63,7 +63,7 @@ def listed(folder, tmp_path, *extra):
 def test_video_that_hangs_is_left_out_and_the_rest_is_kept(
     two_at_a_time, videos, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(pack, "ATTEMPTS", 2)
+    monkeypatch.setattr(spill, "ATTEMPTS", 2)
     os.mkfifo(tmp_path / "hangs.mp4")  # opening it waits for a writer that never comes
     src = listed(videos, tmp_path, tmp_path / "hangs.mp4")
     limits = Limits(stall_s=2)
@@ -115,7 +115,7 @@ def test_video_that_takes_too_long_leaves_no_clip_and_no_trace(videos, tmp_path,
     monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     todo = job(tmp_path, videos, limits=Limits(stall_s=1e6, total_s=70.5))
     cut_batch(todo)
-    record = pack.read_record(todo, LocalStore(str(tmp_path)))
+    record = spill.read_record(todo, LocalStore(str(tmp_path)))
     fate = {video["source"]: video["reason"] for video in record["videos"]}
     assert fate == {"v00.mp4": None, "v01.mp4": "timed_out", "v02.mp4": "timed_out"}
     names = [name for name, *_ in record["members"]]
@@ -123,7 +123,7 @@ def test_video_that_takes_too_long_leaves_no_clip_and_no_trace(videos, tmp_path,
     monkeypatch.undo()
     again = job(tmp_path / "alone", videos)
     cut_batch(again)
-    alone = pack.read_record(again, LocalStore(str(tmp_path / "alone")))
+    alone = spill.read_record(again, LocalStore(str(tmp_path / "alone")))
     assert {tuple(m[::3]) for m in record["members"]} < {tuple(m[::3]) for m in alone["members"]}
 
 
@@ -191,7 +191,7 @@ def test_network_errors_are_tried_again_and_bounded(flaky, tmp_path):
         "v00.mp4": 1,
         "v01.mp4": 2,  # again at once
         "v02.mp4": 4,  # again in the second attempt at its batch, then whole
-        "v03.mp4": 2 * pack.ATTEMPTS,
+        "v03.mp4": 2 * spill.ATTEMPTS,
         "gone.mp4": 1,
     }
     assert said[0] == (5, {"kept": 6, "video unreadable": 1, "video missing": 1})
@@ -240,7 +240,7 @@ def test_driver_killed_loses_and_repeats_nothing(
     done = {path.stem for path in tmp_path.glob(".ingest/*/cut/*.json")}
     again = []
     monkeypatch.setattr(
-        "shards.ingest.cut_batch", lambda job: again.append(job) or pack.cut_batch(job)
+        "shards.ingest.cut_batch", lambda job: again.append(job) or spill.cut_batch(job)
     )
     arguments = [str(videos), str(tmp_path), *ARGUMENTS]
     assert main([*arguments, "--workers", "1"]) == 0

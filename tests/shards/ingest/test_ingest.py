@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 import webdataset
 
-from shards import pack
+from shards import spill
 from shards.ingest import main
 from shards.manifest import load_manifest
 from shards.recipe import Recipe
@@ -194,7 +194,7 @@ def test_ingest_stopped_anywhere_resumes_to_the_same_bytes(
     assert not (tmp_path / "stopped/manifest.json").exists()
     again = []
     monkeypatch.setattr(
-        "shards.ingest.cut_batch", lambda job: again.append(job) or pack.cut_batch(job)
+        "shards.ingest.cut_batch", lambda job: again.append(job) or spill.cut_batch(job)
     )
     assert main([str(videos), str(tmp_path / "stopped"), *small]) == 0
     assert sealed(tmp_path / "stopped") == sealed(tmp_path / "whole")

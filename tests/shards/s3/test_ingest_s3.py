@@ -5,7 +5,7 @@ import json
 import boto3
 import pytest
 
-from shards import pack
+from shards import spill
 from shards.demo import encode, scenes
 from shards.ingest import main
 from shards.manifest import load_manifest
@@ -45,7 +45,7 @@ def test_ingest_from_s3_to_s3_gives_the_bytes_of_a_local_one(bucket, videos, tmp
         with pytest.raises(Stopped):
             main([src, dst, *ARGUMENTS])
     again = []
-    monkeypatch.setattr("shards.ingest.cut_batch", lambda j: again.append(j) or pack.cut_batch(j))
+    monkeypatch.setattr("shards.ingest.cut_batch", lambda j: again.append(j) or spill.cut_batch(j))
     assert main([src, dst, *ARGUMENTS]) == 0
     assert again == []
     store = open_store(dst)
