@@ -55,9 +55,9 @@ class Rater:
 
 
 RULE = (
-    f"counted is who answered at least one attention check and passed {PASSED:.0%} of those "
-    "answered; passed is a check where noise was not chosen over a real video, or in a rating had "
-    f"at most {NOISE_RATING}"
+    f"counted is who answered at least one attention check and passed at least {PASSED:.0%} of "
+    "those answered; passed is a check where noise was not chosen over a real video, or in a "
+    f"rating had at most {NOISE_RATING}"
 )
 
 

@@ -42,7 +42,7 @@ def side_by_side(reports: Sequence[Report]) -> str:
         + ", ".join(
             f"{letter} = {source.label}"
             for letter, source in zip(letters, report.study.sources, strict=True)
-            if letter != source.label
+            if letter in ascii_uppercase
         )
         for report in reports
     ]
