@@ -183,6 +183,7 @@ class Reporter:
     def real_clips(self, dataset: Dataset, seed: int) -> None:
         """Takes as many real clips as there are samples, the same all through a run; at the run's
         first step their grid and sheet go to MLflow."""
+        started = time.perf_counter()
         if self._first_step and not self._loop.learner.needs_clips:
             return
         count = min(self._budget.samples, dataset.samples)
@@ -194,6 +195,7 @@ class Reporter:
             grid = pictures.animated_grid(self._clips_bthwc)
             self._tracker.artifact("real/clips.gif", grid)
             self._tracker.artifact("real/clips.png", pictures.contact_sheet(self._clips_bthwc))
+        self.add("samples", time.perf_counter() - started)
 
 
 class Stragglers:
