@@ -91,9 +91,17 @@ def shared_data() -> Path:
 
 
 def write_dataset(
-    location: Path | str, *, clips: int = 40, shards: int = 4, labels: tuple[str, ...] = ()
+    location: Path | str,
+    *,
+    clips: int = 40,
+    shards: int = 4,
+    labels: tuple[str, ...] = (),
+    sources: int | None = None,
 ) -> None:
-    """u8 clips of a square that moves at its own speed over its own grey; labels go round."""
+    """u8 clips of a square that moves at its own speed over its own grey; labels go round.
+
+    sources: so many videos that the clips are of, which go round as well; None does not say.
+    """
     store = LocalStore(str(location))
     written = []
     for number in range(shards):
@@ -105,6 +113,7 @@ def write_dataset(
                 video[t, 24:40, left : left + 16] = 220
             key = f"clip{n:05d}"
             note = {"n": n, "labels": [labels[n % len(labels)]] if labels else []}
+            note |= {"source": f"video{n % sources}.avi"} if sources else {}
             members += [
                 (f"{key}.json", json.dumps(note).encode()),
                 (f"{key}.u8", video.tobytes()),
