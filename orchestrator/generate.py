@@ -1,7 +1,7 @@
 """Generates from a trained model, as GIF, MP4 and stills: `python -m orchestrator.generate RUN`.
 
-    python -m orchestrator.generate vgan_golf-0a1b2c3d                 16 clips
-    python -m orchestrator.generate vgan_golf --count 64 --seed 100    the registered model
+    python -m orchestrator.generate vgan_golf-0a1b2c3d                  16 clips
+    python -m orchestrator.generate vgan_golf --count 64 --seed 100     the registered model
     python -m orchestrator.generate var/runs/NAME/checkpoints/00000500
     python -m orchestrator.generate vgan_future_golf --image photo.jpg  how a picture goes on
     python -m orchestrator.generate vgan_future_golf --data golf        beside how clips went on
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from orchestrator.site import Site
 from orchestrator.trained import Trained, find_trained
 from shards.still import read_still
 
-_SHOWN = 4  # clips in a sheet that takes them apart
+_MOST = 1024  # clips of one call; more are more calls, with other seeds
+_SHOWN, _APART = 64, 4  # clips in a grid, and in a sheet that takes them apart
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     given = parser().parse_args(argv)
     site = Site.from_environment()
     try:
-        require(1 <= given.count <= 4096, "--count", given.count, "from 1 to 4096")
+        require(1 <= given.count <= _MOST, "--count", given.count, f"from 1 to {_MOST}")
         require(0 <= given.seed < 2**31, "--seed", given.seed, "in [0, 2^31)")
         trained = find_trained(given.run, site)
         files, strips = _made(trained, given, site)
@@ -100,27 +102,32 @@ def _made(
     if kind == "future":
         files, parts = _futures(trained, given, site)
     else:
-        parts = trained.sample(range(first, first + given.count))
-    strips = {f"clips/{n:04d}.png": pictures.strip(clip) for n, clip in enumerate(parts["sample"])}
-    return files | _pictures(parts), strips
+        parts = trained.sample(range(first, first + min(given.count, _SHOWN)))
+    strips = [pictures.strip(clip) for clip in parts["sample"]]
+    while kind != "future" and len(strips) < given.count:
+        more = range(first + len(strips), first + min(given.count, len(strips) + _SHOWN))
+        strips += [pictures.strip(clip) for clip in trained.sample(more)["sample"]]
+    files |= _pictures({name: part[:_SHOWN] for name, part in parts.items()})
+    return files, {f"clips/{n:04d}.png": data for n, data in enumerate(strips)}
 
 
 def _pictures(parts: dict[str, Pixels]) -> dict[str, bytes]:
     """Of all clips, and of two streams what each made."""
+    columns = max(4, math.ceil(len(parts["sample"]) ** 0.5))
     files = {
-        "samples.gif": pictures.animated_grid(parts["sample"]),
-        "samples.mp4": pictures.animated_mp4(parts["sample"]),
+        "samples.gif": pictures.animated_grid(parts["sample"], columns=columns),
+        "samples.mp4": pictures.animated_mp4(parts["sample"], columns=columns),
         "samples.png": pictures.contact_sheet(parts["sample"]),
     }
     if "background" in parts:
         taken_apart = {"video": parts["sample"]}
         taken_apart |= {name: parts[name] for name in ("foreground", "mask", "background")}
         files |= {
-            "streams.gif": pictures.animated_rows(taken_apart, clips=_SHOWN),
-            "streams.png": pictures.streams_sheet(taken_apart, clips=_SHOWN),
-            "foreground.gif": pictures.animated_grid(parts["foreground"]),
-            "mask.gif": pictures.animated_grid(parts["mask"]),
-            "background.png": pictures.still_grid(parts["background"]),
+            "streams.gif": pictures.animated_rows(taken_apart, clips=_APART),
+            "streams.png": pictures.streams_sheet(taken_apart, clips=_APART),
+            "foreground.gif": pictures.animated_grid(parts["foreground"], columns=columns),
+            "mask.gif": pictures.animated_grid(parts["mask"], columns=columns),
+            "background.png": pictures.still_grid(parts["background"], columns=columns),
         }
     return files
 
@@ -145,9 +152,9 @@ def _futures(
     if given.data:
         rows["real"] = real
     files = {
-        "futures.gif": pictures.animated_rows(rows, clips=_SHOWN),
-        "futures.mp4": pictures.animated_rows_mp4(rows, clips=_SHOWN),
-        "futures.png": pictures.streams_sheet(rows, clips=2 * _SHOWN),
+        "futures.gif": pictures.animated_rows(rows, clips=2 * _APART),
+        "futures.mp4": pictures.animated_rows_mp4(rows, clips=2 * _APART),
+        "futures.png": pictures.streams_sheet(rows, clips=2 * _APART),
     }
     return files, parts
 

@@ -73,6 +73,19 @@ def test_generate_shows_the_models_own_clips_by_seed(finish, site, capsys, tmp_p
     assert (still[4 : 4 + 128 : 2, 4 : 4 + 128 : 2] == parts["background"][0, 0]).all()
 
 
+def test_generate_of_more_clips_than_a_picture_shows_writes_all(
+    finish, site, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("orchestrator.generate._SHOWN", 4)
+    name = finish(_experiment("vgan_golf_one_stream", "model.latent=3"), scale=40)
+    _call(capsys, name, "--count", "10", "--seed", "2", "--out", str(tmp_path))
+    assert len(list((tmp_path / "clips").iterdir())) == 10
+    last = find_trained(name, Site.from_environment()).sample([11])["sample"][0]
+    assert np.abs(_strip(tmp_path / "clips/0009.png").astype(int) - last).max() <= 1
+    assert last.std() > 1
+    assert Image.open(tmp_path / "samples.gif").size == (4 + 4 * 132, 4 + 132)
+
+
 @pytest.mark.parametrize("name", ["vgan_golf_one_stream", "vgan_autoencoder_golf"])
 def test_generate_of_other_generating_models_needs_nothing_else(finish, capsys, tmp_path, name):
     more = [] if "one_stream" in name else ["model.components=2"]
