@@ -1,1 +1,1 @@
-"""The papers' models, one paper per file: a frozen config, the modules, and a learner."""
+"""The papers' models, one model per file: a frozen config, the modules, and a learner."""
