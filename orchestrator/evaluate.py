@@ -73,8 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return command.wrong_call(error)
     print(table(done))
-    for text in dict.fromkeys(text for each in done for text in each.how.values()):
-        print(f"- {text}")
+    for name, text in dict.fromkeys(item for each in done for item in each.how.items()):
+        print(f"{name}: {text}")
     print(f"pictures and {FILE} in {out.absolute()}")
     if given.json:
         result: dict[str, Any] = {"evaluations": [each.plain() for each in done]}

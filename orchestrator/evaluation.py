@@ -198,7 +198,7 @@ def _reconstruct(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
         "mae in 8-bit levels; psnr in dB of the mean squared error over all clips; r2 is the share "
         "of the variance around the clips' mean that is given back: 0 for answering with that mean"
     )
-    rows = dict(zip(("real", "given back"), pairs[0], strict=True))
+    rows = dict(zip(("real", "reconstruction"), pairs[0], strict=True))
     out.files["reconstructions.gif"] = pictures.animated_rows(rows)
     out.files["reconstructions.png"] = pictures.streams_sheet(rows)
 

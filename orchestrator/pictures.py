@@ -25,7 +25,7 @@ Video = Tensor | NDArray[Any]
 ZOOM = 2  # even, so that 4:2:0 video keeps the colour of every source pixel
 GAP = 4  # even for the same reason; px between and around the clips
 PAPER = 255  # the grey level of what is not a clip
-LABEL_WIDTH, LABEL_PX = 112, 16
+LABEL_WIDTH, LABEL_PX = 120, 16
 PALETTE_SAMPLES = 1 << 16
 # x264 writes its number of threads into the file, by default the machine's; without cpu-independent
 # its macroblock tree rounds as the CPU and even the memory beyond odd widths have it.
