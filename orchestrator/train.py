@@ -75,14 +75,16 @@ def connect(job: Job) -> None:
             )
 
 
-def train(job: Job) -> dict[str, Any]:
+def train(job: Job, *, controllers_lost: int = 0) -> dict[str, Any]:
     """Runs the job on the connected cluster to its end; rank 0's result.
 
-    A node that is taken away with notice costs nothing but the time to start again.
+    A node that is taken away with notice costs nothing but the time to start again. Ray Train's
+    controller, an actor that nobody watches over, is replaced like a worker.
     Raises DivergedError when the loss is not finite, SupersededError when the same run was started
     once more meanwhile, and RuntimeError when workers failed more often than
     `resources.max_failures` allows.
     """
+    from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -109,13 +111,18 @@ def train(job: Job) -> dict[str, Any]:
         result: dict[str, Any] = trainer.fit().return_value
     except TrainingFailedError as error:
         raise RuntimeError(str(error)) from None
+    except RayActorError as error:
+        if controllers_lost >= resources.max_failures:
+            raise RuntimeError(f"Ray Train's controller died: {error}") from None
+        print("Ray Train's controller died; starting again from the newest checkpoint", flush=True)
+        return train(job, controllers_lost=controllers_lost + 1)
     if "diverged" in result:
         raise DivergedError(result["diverged"])
     if result.get("interrupted") == "superseded":
         raise SupersededError("it has been started again; that start goes on, this one ends")
     if result.get("interrupted") == "preempted":
         print(f"a node is being taken away: saved at step {result['step']}, starting again")
-        return train(job)
+        return train(job, controllers_lost=controllers_lost)
     return result
 
 
