@@ -5,11 +5,12 @@ SHELL = /bin/sh
 PYTHON = python3
 PY = .venv/bin/python
 ARGS =
+SEEDS = 5
 
 # Named by what it depends on, the place included: the scripts of a moved environment are broken.
 STAMP := .venv/.setup-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help setup demo test test-nightly lint bench docs clean
+.PHONY: help setup demo test test-nightly soak lint bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +40,9 @@ test: setup ## every test that needs no GPU; ARGS="-k order" goes to pytest
 
 test-nightly: setup ## the tests that take minutes each
 	@$(PY) -m pytest -m nightly $(ARGS)
+
+soak: setup ## every failure test at SEEDS moments, one at a time; goes on where it was interrupted
+	@$(PY) -m tests.faults.soak --seeds $(SEEDS) $(ARGS)
 
 lint: setup ## format, lint, types, the law of the arrows, spelling; changes nothing
 	@$(PY) -m ruff format --check .

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from orchestrator.tracking import find_run
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 
 def test_run_of_two_workers_consumes_the_same_keys_and_leaves_its_whole_record(
