@@ -3,7 +3,7 @@
 // so that clips loop without a seam and two of them keep step.
 "use strict";
 
-const GUARD_MS = 250; // a second tap of the same finger is not an answer to the next question
+const GUARD_MS = 200; // a second tap of the same finger is not an answer to the next question
 const RETRY_MS = 2000;
 const TIMEOUT_MS = 15000;
 const ENLARGED = 6; // canvas pixels a pixel of the clip

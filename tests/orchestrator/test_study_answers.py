@@ -82,7 +82,9 @@ def test_rating_takes_1_to_10_and_nothing_else(tmp_path):
 
 
 def test_raters_that_hurry_retry_and_jump_at_once_leave_one_answer_a_trial(answers):
-    """Eight threads send all answers of two raters, twice and in random order, until they stand."""
+    """Eight threads send all answers of two raters, twice and in random order, until they stand;
+    every other one through a connection that knows nothing of the first, as a second process."""
+    other = Answers(answers.folder)
     raters = [_joined(answers), _joined(answers)]
     length = answers.study.length
 
@@ -93,13 +95,14 @@ def test_raters_that_hurry_retry_and_jump_at_once_leave_one_answer_a_trial(answe
         while todo:
             rater, position = todo.pop(rng.randrange(len(todo)))
             try:
-                stored += answers.answer(rater, position, position % 2)
+                stored += (answers, other)[seed % 2].answer(rater, position, position % 2)
             except RefusedError:
                 todo.append((rater, position))
         return stored
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(hammer, range(8))) == 2 * length
+    other.close()
     found = [(answer.rater, answer.position, answer.value) for answer in answers.all()]
     assert found == [(code, n, n % 2) for code in answers.raters() for n in range(length)]
 

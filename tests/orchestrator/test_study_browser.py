@@ -50,16 +50,20 @@ def driver():
 
 @contextmanager
 def served_by_command(folder, study):
-    """(page, the open study), as a user starts it; Ctrl-C ends it."""
+    """(waits for the page, the open study), as a user starts it; Ctrl-C ends it."""
     answers = make_study(folder / study.id, study)
     call = [sys.executable, "-m", "orchestrator.study", "--study", study.id]
     process = subprocess.Popen(
         [*call, "--folder", str(folder), "--port", "0"], stdout=subprocess.PIPE, text=True
     )
-    try:
+
+    def page():
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "Ctrl-C ends it; nothing is lost.\n")
-        yield re.search(r"http://\S+", "".join(lines))[0], answers
+        return re.search(r"http://\S+", "".join(lines))[0]
+
+    try:
+        yield page, answers
     finally:
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60)[0] == "stopped\n"
@@ -101,7 +105,7 @@ def begin(browser, page):
 def rate(driver, page, brighter, hand):
     """Answers everything by brightness; (code, the side chosen by place, places seen in order)."""
     with browsing(driver) as browser:
-        begin(browser, page)
+        begin(browser, page.result())
         chosen, places = {}, []
         while "code" not in (seen := browser.run(SEEN)):
             place, of = map(int, seen["place"].split(" of "))
@@ -130,7 +134,8 @@ def press(browser, side):
 
 def test_two_raters_at_once_with_a_reload_leave_40_answers_each(driver, tmp_path):
     study = study_value(trials=36, checks=4, clips=40)
-    with served_by_command(tmp_path, study) as (page, answers), ThreadPoolExecutor(2) as pool:
+    with served_by_command(tmp_path, study) as (wait, answers), ThreadPoolExecutor(3) as pool:
+        page = pool.submit(wait)
         jobs = [
             pool.submit(rate, driver, page, brighter, hand)
             for brighter, hand in ((True, click), (False, press))
@@ -211,3 +216,9 @@ def test_keys_held_down_and_double_clicks_answer_one_question(browser, tmp_path)
         browser.click_twice(".choice")
         assert browser.run(SEEN)["place"] == "2 of 6"
         assert len(answers.all()) == 1
+        browser.run(
+            "for (const key of '121') document.dispatchEvent(new KeyboardEvent('keydown', {key}))"
+        )
+        assert browser.run(SEEN)["place"] == "3 of 6"
+        assert [answer.value for answer in answers.all()] == [0, 0]
+        assert browser.complaints() == []  # no second answer was sent, to be refused
