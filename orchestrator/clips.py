@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from orchestrator.config import suggest
 from orchestrator.pictures import Pixels
@@ -16,7 +19,9 @@ from orchestrator.site import Site
 from shards.read import Dataset, Reader, Slice, open_dataset
 from shards.storage import is_remote
 
+P = TypeVar("P", bound=Sized)
 _BATCH = 32
+_TOLD_EVERY_S = 10.0
 _SEED = 0  # of the order: the first n clips are of n places all over the dataset
 
 
@@ -27,6 +32,9 @@ class Clips:
     video_nthwc: Pixels
     keys: list[str]
     notes: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.keys)
 
 
 def open_data(name: str, site: Site, shape: tuple[int, int, int, int]) -> Dataset:
@@ -76,6 +84,20 @@ def some_clips(dataset: Dataset, most: int) -> Clips:
         keys=[key for part in parts for key in part.keys],
         notes=[note for part in parts for note in part.notes],
     )
+
+
+def watched(parts: Iterable[P], what: str, total: int) -> Iterator[P]:
+    """The parts, each of some clips, as they come: with a bar on a terminal, else with a line on
+    stderr every few seconds that says how many of `total` clips are done."""
+    done, told = 0, time.monotonic()
+    with tqdm(total=total, desc=what, unit="clip", disable=None) as bar:
+        for part in parts:
+            yield part
+            done += len(part)
+            bar.update(len(part))
+            if bar.disable and time.monotonic() - told > _TOLD_EVERY_S:
+                told = time.monotonic()
+                print(f"{what}: {done} of {total} clips", file=sys.stderr, flush=True)
 
 
 def _names(root: Path) -> list[str]:

@@ -22,7 +22,7 @@ from models.metrics import (
     stillness,
 )
 from orchestrator import figures, pictures
-from orchestrator.clips import Clips, clips_of
+from orchestrator.clips import Clips, clips_of, watched
 from orchestrator.features import Features
 from orchestrator.loop import to_video
 from orchestrator.pictures import Pixels
@@ -93,11 +93,11 @@ def evaluate(
             raise ValueError(f"{trained.name} goes on from clips: give --data NAME")
         _go_on(out, trained, source.dataset, made, real)
     else:
-        for seeds in _parts(clips):
+        for seeds in watched(_parts(clips), "generated", clips):
             parts = trained.sample(seeds)
             made.add(parts["sample"], parts.get("mask"))
         if source is not None:
-            for part in clips_of(source.dataset, clips):
+            for part in _read(source.dataset, "real", clips):
                 real.add(part.video_nthwc)
         if source is not None and trained.kind == "autoencoder":
             _reconstruct(out, trained, source.dataset)
@@ -176,7 +176,7 @@ def _reconstruct(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     errors: list[Tensor] = []
     total, squares = 0.0, 0.0
     mean = np.zeros(dataset.manifest.clip.shape)
-    for part in clips_of(dataset, out.clips):
+    for part in _read(dataset, "reconstructed", out.clips):
         real = part.video_nthwc
         given_back = trained.sample([0] * len(real), real)["reconstruction"]
         errors.append(_apart(given_back, real))
@@ -207,7 +207,7 @@ def _go_on(out: Evaluation, trained: Trained, dataset: Dataset, made: _Seen, rea
     """How futures of the clips' first frames compare with what came."""
     found: list[Tensor] = []
     rows: dict[str, Pixels] = {}
-    for part in clips_of(dataset, out.clips):
+    for part in _read(dataset, "futures", out.clips):
         clips = part.video_nthwc
         parts = trained.sample([0] * len(clips), clips[:, :1])
         futures, still = parts["sample"], np.broadcast_to(clips[:, :1], clips.shape)
@@ -239,7 +239,7 @@ def _classify(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     classes = dataset.labels
     place = {label: n for n, label in enumerate(classes)}
     probabilities, labels, videos = [], [], []
-    for part in clips_of(dataset):
+    for part in _read(dataset, "classified"):
         given = to_video(part.video_nthwc, trained.device)
         probabilities.append(trained.learner.predict(given).cpu())  # type: ignore[operator]
         labels += [place[note["labels"][0]] for note in part.notes]
@@ -267,6 +267,11 @@ def _classify(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     )
     out.details = {"classes": classes, "confusion": counts_kk.tolist()}
     out.files["confusion.png"] = figures.confusion_matrix(counts_kk.numpy(), classes)
+
+
+def _read(dataset: Dataset, what: str, most: int | None = None) -> Iterator[Clips]:
+    count = dataset.samples if most is None else min(most, dataset.samples)
+    return watched(clips_of(dataset, most), what, count)
 
 
 def _videos(part: Clips) -> list[str]:

@@ -252,6 +252,15 @@ def test_evaluate_curve_draws_all_runs_and_measures_only_what_is_new(finish, sit
     assert Image.open(site / "out/curve.png").size[0] > 1000
 
 
+def test_evaluate_in_a_jobs_log_says_how_far_it_is(finish, site, capsys, monkeypatch):
+    monkeypatch.setattr("orchestrator.clips._TOLD_EVERY_S", -1.0)
+    run = finish(_experiment("vgan_golf", LATENT))
+    assert main([run, "--clips", "40", "--out", str(site / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "generated: 32 of 40 clips\ngenerated: 40 of 40 clips\n" in told
+    assert "real: 40 of 40 clips" in told
+
+
 def test_evaluate_tells_mlflow_metrics_and_pictures(finish, site, call, tmp_path):
     run, here = finish(_experiment("vgan_golf", LATENT)), Site.from_environment()
     client = MlflowClient(here.mlflow_uri)
