@@ -72,16 +72,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except (ValueError, OSError) as error:
         return command.wrong_call(error)
-    print(table(done))
+    print(table(done) if curve is None else curve_table(curve))
     for name, text in dict.fromkeys(item for each in done for item in each.how.items()):
         print(f"{name}: {text}")
     print(f"pictures and {FILE} in {out.absolute()}")
     if given.json:
         result: dict[str, Any] = {"evaluations": [each.plain() for each in done]}
-        if mean := mean_over_runs(done):
-            result["mean"] = mean
         if curve is not None:
             result["curve"] = curve.plain()
+        elif mean := mean_over_runs(done):
+            result["mean"] = mean
         print(json.dumps(result))
     return 0
 
@@ -108,8 +108,31 @@ def table(done: Sequence[Evaluation]) -> str:
         if not name.startswith(_REAL) and not name.endswith(_ERROR)
     ]
     rows = [["", *columns]]
-    for name in names:
-        rows.append([name, *(_cell(metrics, name) for metrics in columns.values())])
+    rows += [[name, *(_cell(metrics, name) for metrics in columns.values())] for name in names]
+    return _lines(rows)
+
+
+def curve_table(curve: Curve) -> str:
+    """A row a share of the labels, a column a way to train: accuracy, deviation, and runs."""
+    shares = sorted({point.fraction for series in curve.series for point in series.points})
+    columns = {series.label: series.points for series in curve.series}
+    if curve.gain:
+        columns["fine-tuned / random"] = curve.gain
+    rows = [["share of the labels", *columns]]
+    for share in shares:
+        cells = [f"{share:g}"]
+        for points in columns.values():
+            here = next((point for point in points if point.fraction == share), None)
+            cells.append(
+                "-"
+                if here is None
+                else f"{here.mean:.3f} +- {here.std:.3f} ({len(here.runs)} runs)"
+            )
+        rows.append(cells)
+    return _lines(rows)
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> str:
     width = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, width, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
@@ -256,7 +279,7 @@ def _draw(curve: Curve, done: Sequence[Evaluation], site: Site, out: Path) -> No
     _write(out, files)
     for each in done:
         told = {f"evaluation/{name}": data for name, data in files.items()}
-        postscript.add(site, each.run, step=each.step, files=told)
+        postscript.add(site, each.run, step=each.step, files=told, quiet=True)
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

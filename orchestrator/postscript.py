@@ -23,10 +23,11 @@ def add(
     step: int,
     metrics: Mapping[str, float] | None = None,
     files: Mapping[str, bytes] | None = None,
+    quiet: bool = False,
 ) -> str | None:
     """Adds metrics at `step`, and files by artifact name, to the run `name`; its MLflow run id.
 
-    None where there is no such run, said on the terminal. Its status stays as it is.
+    None where there is no such run, said on the terminal unless `quiet`. Its status stays as it is.
     """
     records: list[Record] = []
     if metrics:
@@ -41,8 +42,9 @@ def add(
         try:
             mlflow = client_of_existing(site.mlflow_uri)
             run = find_run(mlflow, name) if mlflow is not None else None
-            if run is None:
+            if run is None and not quiet:
                 print(f"MLflow at {site.mlflow_uri} has no run {name}: nothing is added there")
+            if run is None:
                 return None
             send(mlflow, run.info.run_id, records, Path(folder), {})
         except Exception as error:  # whatever a server or the network does: the files stand

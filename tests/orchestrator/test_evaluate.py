@@ -241,7 +241,9 @@ def test_evaluate_curve_draws_all_runs_and_measures_only_what_is_new(finish, sit
     first = call(runs[0])["evaluations"][0]
     kept = site / "runs" / runs[0] / "evaluation.json"
     kept.write_text(json.dumps(first | {"metrics": first["metrics"] | {"accuracy": 0.123}}))
-    curve = call("--curve", *runs)["curve"]
+    told = call("--curve", *runs)
+    assert "mean" not in told
+    curve = told["curve"]
     assert [series["mode"] for series in curve["series"]] == ["finetune", "random"]
     half, whole = curve["series"][1]["points"]
     other = _expected_accuracy(site, runs[1])[0]
