@@ -1,6 +1,7 @@
 """A site below tmp_path with the dataset `squares`; a bucket of a real S3 protocol."""
 
 import os
+import secrets
 
 import boto3
 import pytest
@@ -32,8 +33,9 @@ def bucket(monkeypatch):
         "AWS_CONFIG_FILE": os.devnull,
     }.items():
         monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="runs")
-    yield "s3://runs"
+    name = f"runs-{secrets.token_hex(8)}"  # moto's servers of one process have one store
+    boto3.client("s3").create_bucket(Bucket=name)
+    yield f"s3://{name}"
     server.stop()
 
 
