@@ -1,9 +1,11 @@
 """Reader speed beside the peers', on the same clips, in one run: `python bench/reader.py`.
 
 Every loader runs alone in one process and decodes with the same decoder; ours uses one thread here.
-"cold" is the first epoch, of files that are not in the page cache; "warm" is what follows. "bare"
-is the decoder alone (jpg) or a plain copy (u8), from memory; "pixels kept" is ours with the cache
-of decoded clips. Last, JPEG with two threads against two processes of one thread each.
+"cold" is the first epoch, of files that are not in the page cache; "warm" is what follows.
+"bare decoder" decodes and "bare copy" copies from memory; "bare read" is the system call alone,
+"checked read" with the checksum, "mapped copy" from mapped files: the parts that raw clips cost.
+"pixels kept" is ours with the cache of decoded clips. Last, JPEG by one thread, two threads, and
+two processes of one thread each.
 Peers live in environments of their own below var/bench-venvs, made on the first run; one that
 cannot be installed is named and left out. About 4 minutes when they are there.
 Options: --clips N, --seconds S per measurement, --rounds R (the median is kept), --no-install.
@@ -47,6 +49,16 @@ PEERS = {
 }
 OTHERS = {"datasets": ("datasets==5.2.0",)}  # environments of other benches
 SHARDS = 8
+HERE_TOO = {  # what runs in this environment: rows and their loaders
+    "jpg": {"bare decoder": "bare", "ours": "ours", "pixels kept": "kept"},
+    "u8": {
+        "bare copy": "bare",
+        "mapped copy": "mapped",
+        "bare read": "pread",
+        "checked read": "checked",
+        "ours": "ours",
+    },
+}
 SPLITS = {"1 thread": (1, 1), "2 threads": (1, 2), "2 processes": (2, 1)}
 
 
@@ -159,10 +171,8 @@ def commands(folder: Path, encoding: str, given: argparse.Namespace) -> dict[str
     """What to run for each loader; None for one that could not be installed."""
     peer = [str(HERE / "peers" / "read.py")]
     rest = [str(folder), encoding, str(given.seconds)]
-    bare = "bare decoder" if encoding == "jpg" else "bare copy"
-    here = {bare: "bare", "ours": "ours"} | ({"pixels kept": "kept"} if encoding == "jpg" else {})
     found: dict[str, list[str] | None] = {
-        name: [sys.executable, *peer, loader, *rest] for name, loader in here.items()
+        name: [sys.executable, *peer, loader, *rest] for name, loader in HERE_TOO[encoding].items()
     }
     for name in PEERS:
         python = python_of(name, install=given.install)

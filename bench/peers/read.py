@@ -9,6 +9,7 @@ page cache. What follows, for SECONDS, is "warm".
 """
 
 import json
+import mmap
 import os
 import sys
 import time
@@ -57,6 +58,50 @@ def bare(folder, encoding):
                 simplejpeg.decode_jpeg(data, buffer=strips[n % BATCH])
             if n % BATCH == BATCH - 1:
                 yield batch
+
+
+def random_reads(folder, read):
+    """No loader: `read(file, offset, out)` of every raw clip in random order, as we store them."""
+    found = []
+    for tar in sorted(Path(folder).glob("shards/*.tar")):
+        file = os.open(tar, os.O_RDONLY)
+        lines = tar.with_suffix(".idx").read_text().splitlines()[1:]
+        found += [(file, int(line.split("\t")[1])) for line in lines]
+    batch = np.zeros((BATCH, int(np.prod(SHAPE))), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    while True:
+        for n, place in enumerate(rng.permutation(len(found)).tolist()):
+            read(*found[place], batch[n % BATCH])
+            if n % BATCH == BATCH - 1:
+                yield batch
+
+
+def pread(folder, _):
+    """Only the reads."""
+    return random_reads(folder, lambda file, offset, out: os.preadv(file, [out.data], offset))
+
+
+def checked(folder, _):
+    """The reads, and the checksum of what was read."""
+    import google_crc32c
+
+    def read(file, offset, out):
+        os.preadv(file, [out.data], offset)
+        google_crc32c.value(out)
+
+    return random_reads(folder, read)
+
+
+def mapped(folder, _):
+    """Copies from mapped files instead of reads."""
+    maps = {}
+
+    def read(file, offset, out):
+        if file not in maps:
+            maps[file] = np.frombuffer(mmap.mmap(file, 0, prot=mmap.PROT_READ), dtype=np.uint8)
+        np.copyto(out, maps[file][offset : offset + out.nbytes])
+
+    return random_reads(folder, read)
 
 
 def ours(folder, _, **options):
@@ -158,7 +203,7 @@ def main():
     epoch = sum(shard["samples"] for shard in manifest["shards"])
     begin = time.perf_counter()
     stream = globals()[loader](folder, encoding)
-    if loader not in ("bare", "ours", "kept"):
+    if loader in ("webdataset", "streaming", "litdata", "ray"):
         stream = stacked(stream, encoding)
     next(stream)
     first = time.perf_counter() - begin
