@@ -43,6 +43,7 @@ class Cluster:
         self.name = f"faults-{os.getpid()}"
         self.inside = ["ip", "netns", "exec", self.name]
         self.address = ""
+        self._port = 20_000 + os.getpid() % 10_000
         self.processes = {}
         # Detection of a lost node: 5 s instead of Ray's half a minute.
         self.environment = os.environ | {
@@ -66,9 +67,12 @@ class Cluster:
                 start_new_session=True,
             )
 
-    def head(self, cpus=0, port=6379, **environment):
-        self.address = f"127.0.0.1:{port}"
-        options = [f"--num-cpus={cpus}", f"--port={port}", "--dashboard-host=127.0.0.1"]
+    def head(self, cpus=0, **environment):
+        """A head, at an address of its own: Ray takes whatever process on the machine, in other
+        namespaces too, names the same address for its cluster."""
+        self.address = f"127.0.0.1:{self._port}"
+        options = [f"--num-cpus={cpus}", f"--port={self._port}", "--dashboard-host=127.0.0.1"]
+        self._port += 1
         self.start("head", "--head", *options, **environment)
         self.wait_for(1)
 

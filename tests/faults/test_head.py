@@ -60,7 +60,7 @@ def test_head_lost_while_the_worker_lives_on_and_the_same_job_again(
     worker.suspend()
     cluster.kill("head")
     assert job.wait() != 0
-    cluster.head(port=6380, **job.settings)
+    cluster.head(**job.settings)
     cluster.node("two")
     cluster.wait_for(2)
     job.start().wait_for_attempt(2)
