@@ -34,7 +34,7 @@ def bucket(monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     name = f"runs-{secrets.token_hex(8)}"  # moto's servers of one process have one store
-    boto3.client("s3").create_bucket(Bucket=name)
+    boto3.Session().client("s3").create_bucket(Bucket=name)  # the default one would stay
     yield f"s3://{name}"
     server.stop()
 

@@ -28,7 +28,7 @@ def contents(store):
 
 
 def test_ingest_from_s3_to_s3_gives_the_bytes_of_a_local_one(bucket, videos, tmp_path, monkeypatch):
-    s3 = boto3.client("s3")
+    s3 = boto3.Session().client("s3")
     for path in videos.iterdir():
         s3.upload_file(str(path), bucket.name, f"raw/{path.name}")
     src, dst = f"s3://{bucket.name}/raw", f"s3://{bucket.name}/data/set"
@@ -56,7 +56,7 @@ def test_ingest_from_s3_to_s3_gives_the_bytes_of_a_local_one(bucket, videos, tmp
 
 
 def test_list_of_s3_urls_reads_each_in_parts(bucket, videos, monkeypatch):
-    s3 = boto3.client("s3")
+    s3 = boto3.Session().client("s3")
     data = (videos / "v0.mp4").read_bytes()
     s3.put_object(Bucket=bucket.name, Key="raw/v0.mp4", Body=data)
     monkeypatch.setattr("shards.sources.PART_BYTES", 10_000)

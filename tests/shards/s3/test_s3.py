@@ -150,7 +150,7 @@ def test_s3_upload_that_fails_leaves_no_parts_behind(
     )
     with pytest.raises(OSError, match="the disk went away"):
         store.upload("big.tar", path)
-    pending = boto3.client("s3").list_multipart_uploads(Bucket=bucket.name)
+    pending = boto3.Session().client("s3").list_multipart_uploads(Bucket=bucket.name)
     assert pending.get("Uploads", []) == []
     assert list(store.list()) == []
 
