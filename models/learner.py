@@ -84,6 +84,16 @@ class Learner(nn.Module, ABC):
         """Fits what is not trained by steps to the codes, and keeps it in buffers."""
         raise NotImplementedError(f"{type(self).__name__} fits nothing")
 
+    def predict(self, video_bcthw: Tensor) -> Tensor:
+        """(B, classes) float32 probabilities of a clip's classes, as if nothing else were given."""
+        raise NotImplementedError(f"{type(self).__name__} tells no classes apart")
+
+    @property
+    def detectors(self) -> nn.Sequential | None:
+        """The row of convolutions, of clips (B, 3, T, H, W) or of first frames (B, 3, H, W), whose
+        units can be asked what they fire on (`models.units`); None where there is none."""
+        return None
+
     def parallelize(self, wrap: Wrap) -> None:
         """Has the networks of the phases called through `wrap`, as DDP; names stay."""
         self._calls = {name: wrap(self.get_submodule(name)) for name in self.phases}

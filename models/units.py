@@ -92,13 +92,20 @@ def fields(network: nn.Sequential) -> tuple[Field, ...]:
 
 @torch.no_grad()
 def strongest(
-    network: nn.Sequential, batches: Iterable[Tensor], *, layer: int = 3, top: int = 8
-) -> list[list[Firing]]:
-    """For each unit of the layer its `top` strongest clips, the strongest first.
+    network: nn.Sequential,
+    batches: Iterable[Tensor],
+    *,
+    layer: int = 3,
+    top: int = 8,
+    units: int | None = None,
+) -> dict[int, list[Firing]]:
+    """By unit of the layer its `top` strongest clips, the strongest first.
 
     network: D's or the classifier's `features` for clips (B, 3, T, H, W), the future model's
     `encoder` for images (B, 3, H, W), in [-1, 1]; it runs on running statistics, and activations
     are taken behind the layer's nonlinearity. batches: at least one, all of one shape but for B.
+    units: at most so many, those first whose strongest clips stand out most: by how many standard
+    deviations over all clips they lie above the mean. The paper's were chosen by eye. None for all.
     """
     part = layers(network, layer)
     by_axis = fields(part)
@@ -113,6 +120,11 @@ def strongest(
             positions.append(position_bu.cpu())
     value_un = torch.cat(values).T
     value_uk, clip_uk = value_un.topk(min(top, value_un.shape[1]), 1)
+    chosen = list(range(len(value_un)))
+    if units is not None:
+        above_u = value_uk.mean(1) - value_un.mean(1)
+        standing_out_u = above_u / value_un.std(1, correction=0).clamp_min(1e-12)
+        chosen = standing_out_u.argsort(descending=True, stable=True)[:units].tolist()
     position_uk = torch.cat(positions).T.gather(1, clip_uk)
     place_uka = torch.stack(torch.unravel_index(position_uk, spread), 2)
 
@@ -124,7 +136,7 @@ def strongest(
             region=tuple(field.region(place, length) for field, place, length in places),
         )
 
-    return [[firing(u, k) for k in range(value_uk.shape[1])] for u in range(len(value_uk))]
+    return {u: [firing(u, k) for k in range(value_uk.shape[1])] for u in chosen}
 
 
 def lit(clip: Tensor, region: tuple[slice, ...]) -> Tensor:

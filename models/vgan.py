@@ -203,9 +203,16 @@ class Vgan(Adversarial):
     Metrics beside the shared ones: mask_mean (two streams), lambda times which g_loss contains.
     """
 
+    discriminator: Discriminator
+
     def __init__(self, config: VganConfig) -> None:
         super().__init__(Discriminator(config.width), Generator(config))
         self.config = config
+
+    @property
+    def detectors(self) -> nn.Sequential:
+        """D's layers."""
+        return self.discriminator.features
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """z ~ N(0, I): (count, latent), float32 on the CPU."""

@@ -92,6 +92,11 @@ class VganAutoencoder(Learner):
         self.autoencoder = Autoencoder(config)
         self.mixture = Mixture(config.components, config.latent)
 
+    @property
+    def detectors(self) -> nn.Sequential:
+        """The encoder's, in front of the code."""
+        return self.autoencoder.encoder.features
+
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, 1 + latent), for the mixture; training uses none of it."""
         return self.mixture.noise(count, generator)

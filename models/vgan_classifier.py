@@ -127,6 +127,11 @@ class VganClassifier(Learner):
             )
         self.classifier.features.load_state_dict(theirs)
 
+    @property
+    def detectors(self) -> nn.Sequential:
+        """D's layers."""
+        return self.classifier.features
+
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """Dropout's uniforms in [0, 1): (count, 8 width), one for every channel of a clip."""
         return torch.rand(count, 8 * self.config.width, generator=generator)

@@ -121,10 +121,16 @@ class VganFuture(Adversarial):
     """
 
     needs_clips = True
+    generator: FutureGenerator
 
     def __init__(self, config: VganFutureConfig) -> None:
         super().__init__(Discriminator(config.width), FutureGenerator(config))
         self.config = config
+
+    @property
+    def detectors(self) -> nn.Sequential:
+        """The encoder, as in Figure 6."""
+        return self.generator.encoder
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """None: (count, 0)."""

@@ -21,7 +21,7 @@ from models.metrics import (
     of_videos,
     stillness,
 )
-from orchestrator import figures, pictures
+from orchestrator import detectors, figures, pictures
 from orchestrator.clips import Clips, clips_of, watched
 from orchestrator.features import Features
 from orchestrator.loop import to_video
@@ -86,6 +86,7 @@ def evaluate(
     if trained.kind == "classifier":
         assert source is not None, "the command asks for test clips"
         _classify(out, trained, source.dataset)
+        _units(out, trained, source.dataset)
         return out
     made, real = _Seen(features), _Seen(features)
     if trained.kind == "future":
@@ -102,6 +103,8 @@ def evaluate(
         if source is not None and trained.kind == "autoencoder":
             _reconstruct(out, trained, source.dataset)
     _compare(out, made, real, features)
+    if source is not None:
+        _units(out, trained, source.dataset)
     return out
 
 
@@ -241,7 +244,7 @@ def _classify(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     probabilities, labels, videos = [], [], []
     for part in _read(dataset, "classified"):
         given = to_video(part.video_nthwc, trained.device)
-        probabilities.append(trained.learner.predict(given).cpu())  # type: ignore[operator]
+        probabilities.append(trained.learner.predict(given).cpu())
         labels += [place[note["labels"][0]] for note in part.notes]
         videos += _videos(part)
     probability_nk, label_n = torch.cat(probabilities), torch.tensor(labels)
@@ -267,6 +270,13 @@ def _classify(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     )
     out.details = {"classes": classes, "confusion": counts_kk.tolist()}
     out.files["confusion.png"] = figures.confusion_matrix(counts_kk.numpy(), classes)
+
+
+def _units(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
+    """What hidden units fire on, in the clips that were measured with."""
+    if trained.learner.detectors is not None:
+        out.files |= detectors.of_units(trained.learner.detectors, dataset, out.clips)
+        out.how["units"] = detectors.HOW
 
 
 def _read(dataset: Dataset, what: str, most: int | None = None) -> Iterator[Clips]:

@@ -221,7 +221,9 @@ def _register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
 
     def act(mlflow: Any, run_id: str) -> None:
         if MODEL_TAG not in mlflow.get_run(run_id).data.tags:
-            model = registry.register(mlflow, run_id, experiment, newest.state["learner"])
+            classes = newest.facts.get("classes", ())
+            weights = newest.state["learner"]
+            model = registry.register(mlflow, run_id, experiment, weights, classes)
             mlflow.set_tag(run_id, MODEL_TAG, model)
 
     if not tracker.do(act, timeout_s=20):

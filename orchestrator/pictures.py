@@ -146,6 +146,12 @@ def still_grid(videos: Video, *, columns: int = 4) -> bytes:
     return _png(_grid(to_pixels(videos)[:, :1], columns)[0])
 
 
+def still_rows(parts: Mapping[str, Video], *, clips: int = 4) -> bytes:
+    """A PNG of what `animated_rows` shows at first."""
+    pixels = np.stack([to_pixels(part[:clips])[:, :1] for part in parts.values()])
+    return _png(_rows(pixels, list(parts))[0])
+
+
 def strip(video: Tensor | NDArray[Any]) -> bytes:
     """A PNG of all frames of one clip, left to right, pixel for pixel: (H, T W).
 

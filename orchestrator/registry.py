@@ -18,6 +18,7 @@ import json
 import re
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,17 +45,25 @@ def kind_of(learner: Learner) -> Kind:
     return "future" if learner.needs_clips else "generator"
 
 
-def register(mlflow: Any, run_id: str, experiment: Experiment, learner: dict[str, Any]) -> str:
+def register(
+    mlflow: Any,
+    run_id: str,
+    experiment: Experiment,
+    learner: dict[str, Any],
+    classes: Sequence[str] = (),
+) -> str:
     """Logs the model to the run and registers it as `<experiment>`; returns `name/version`.
 
     learner: the state dict of the learner that `experiment.model` builds, after the last step.
+    classes: what a classifier's probabilities are of, in order.
     """
     from mlflow.exceptions import MlflowException
 
     run = mlflow.get_run(run_id)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "model")
-        save(target, experiment, learner, run=run.data.tags.get(RUN_TAG, run_id))
+        name = run.data.tags.get(RUN_TAG, run_id)
+        save(target, experiment, learner, run=name, classes=classes)
         mlflow.log_artifacts(run_id, str(target), "model")
     try:
         mlflow.create_registered_model(experiment.name)
@@ -66,7 +75,14 @@ def register(mlflow: Any, run_id: str, experiment: Experiment, learner: dict[str
     return f"{experiment.name}/{version.version}"
 
 
-def save(target: Path, experiment: Experiment, learner: dict[str, Any], *, run: str) -> None:
+def save(
+    target: Path,
+    experiment: Experiment,
+    learner: dict[str, Any],
+    *,
+    run: str,
+    classes: Sequence[str] = (),
+) -> None:
     """Writes the model as the folder `target`, which `mlflow.pyfunc.load_model` takes.
 
     run: the name of the run whose model it is; it stays in the folder, as the experiment does.
@@ -81,6 +97,7 @@ def save(target: Path, experiment: Experiment, learner: dict[str, Any], *, run: 
         "kind": kind,
         "run": run,
         "step": experiment.budget.steps,
+        "classes": list(classes),
         "experiment": plain(experiment),
     }
     packages = [models, shards] if kind == "future" else [models]
@@ -97,6 +114,7 @@ def save(target: Path, experiment: Experiment, learner: dict[str, Any], *, run: 
             artifacts={"weights": str(weights), "config": str(config)},
             code_paths=[next(iter(package.__path__)) for package in packages],
             signature=signature,
+            metadata={"classes": list(classes)} if classes else None,
             input_example=example,
             pip_requirements=[*needs, "pillow"] if kind == "future" else needs,
         )

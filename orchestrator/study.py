@@ -7,7 +7,8 @@
     python -m orchestrator.study --study ID --study ID --report   table 1 of several scenes
 
 The same call again goes on with the same study, as `--study ID` does. Answers are stored as they
-come, in RUNS_ROOT/studies/<id>/study.db, and the page can be stopped at any time.
+come, in RUNS_ROOT/studies/<id>/study.db, and the page can be stopped at any time. A report also
+goes to its runs in MLflow: study/ID/ as artifacts, and what raters thought as val/ metrics.
 
 Exit status: 0 done, 1 the work failed, 2 the call was wrong.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from orchestrator import command
+from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import require, suggest
 from orchestrator.site import Site
 from orchestrator.study_answers import DATABASE, Answers
@@ -32,7 +34,7 @@ from orchestrator.study_plan import Study
 from orchestrator.trained import find_trained
 from shards.dataset import Dataset, open_dataset
 from shards.quarantine import DataFault
-from shards.storage import is_remote
+from shards.storage import is_remote, open_store
 
 _BACKLOG = 128
 
@@ -68,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
             print(listing(root))
             return 0
         if given.report or given.export:
-            _tell(_folders(given, root, site), export=given.export, report=given.report)
+            folders = _folders(given, root, site)
+            _tell(folders, site, export=given.export, report=given.report)
             return 0
         with _listen(given.host, given.port) as listening:  # before the clips, which take a while
             folder, *more = _folders(given, root, site)
@@ -190,8 +193,8 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _tell(folders: list[Path], *, export: str | None, report: bool) -> None:
-    from orchestrator import study_report, study_table
+def _tell(folders: list[Path], site: Site, *, export: str | None, report: bool) -> None:
+    from orchestrator import postscript, study_report, study_table
 
     reports, table = [], ""
     for number, folder in enumerate(folders):
@@ -200,6 +203,12 @@ def _tell(folders: list[Path], *, export: str | None, report: bool) -> None:
             text = study_report.to_csv(answers.study, rows)
             table += text if number == 0 else text.partition("\n")[2]
             reports.append(study_report.report(answers.study, rows))
+        if report:
+            files = {"answers.csv": text, "report.txt": study_table.as_text(reports[-1])}
+            told = {f"study/{folder.name}/{name}": t.encode() for name, t in files.items()}
+            for run, metrics in study_report.by_run(reports[-1]).items():
+                steps = Checkpoints(open_store(site.run(run)), keep=2).steps() or [0]
+                postscript.add(site, run, step=steps[-1], metrics=metrics, files=told)
     if export == "-":
         print(table, end="")
     elif export is not None:

@@ -14,7 +14,7 @@ from typing import Any
 from scipy.stats import binomtest, t
 
 from orchestrator.study_answers import Answer
-from orchestrator.study_plan import NOISE, NOISE_RATING, PASSED, Study
+from orchestrator.study_plan import NOISE, NOISE_RATING, PASSED, REAL, STILL_OF, Study
 
 LEVEL = 0.95  # of every interval
 HEAD = "study,rater,position,check,first,second,first_clip,second_clip,chosen,answered_at"
@@ -142,6 +142,33 @@ def report(study: Study, answers: Sequence[Answer]) -> Report:
         if study.mode == "pairs"
         else None,
     )
+
+
+def by_run(report: Report) -> dict[str, dict[str, float]]:
+    """What the counting raters thought of each run, as MLflow's metrics.
+
+    val/rating: the mean score. val/preferred_over_<other>: the share of trials, of every other
+    source that it met; "real" keeps its name, other runs go by theirs.
+    """
+    runs = [source.label for source in report.study.sources if _is_run(source.label)]
+    out: dict[str, dict[str, float]] = {run: {} for run in runs}
+    for each in report.preferences:
+        if each.counted is None:
+            continue
+        for run, other, share_of_run in (
+            (each.better, each.worse, each.counted.value),
+            (each.worse, each.better, 1 - each.counted.value),
+        ):
+            if run in out:
+                out[run][f"val/preferred_over_{other.replace(' ', '_')}"] = share_of_run
+    for rating in report.ratings:
+        if rating.label in out and rating.mean is not None:
+            out[rating.label]["val/rating"] = rating.mean
+    return out
+
+
+def _is_run(label: str) -> bool:
+    return label != REAL and not label.startswith(STILL_OF)
 
 
 def _conduct(code: str, own: list[Answer]) -> Rater:

@@ -42,7 +42,8 @@ class Trained:
 
     name: its run's. learner: on the CPU, in eval mode. record: the resolved experiment, as
     `orchestrator.config.plain` writes it. data_version: of the dataset it was trained on, None if
-    unknown. location: its run's folder or `s3://` URL, None where only the model is known.
+    unknown. classes: the names of what a classifier tells apart, in order; none if unknown.
+    location: its run's folder or `s3://` URL, None where only the model is known.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Trained:
     learner: Learner
     record: dict[str, Any]
     data_version: str | None
+    classes: list[str]
     location: str | None
 
     @property
@@ -139,6 +141,7 @@ def _of(checkpoint: Checkpoint, location: str) -> Trained:
         learner=learner,
         record=record,
         data_version=facts["reader"]["dataset_version"],
+        classes=facts.get("classes", []),
         location=location,
     )
 
@@ -171,6 +174,7 @@ def _from_folder(folder: Path, text: str, site: Site) -> Trained:
         learner=learner,
         record=record,
         data_version=None,
+        classes=about.get("classes", []),
         location=location if there else None,
     )
 

@@ -260,6 +260,7 @@ class _Attempt:
             facts = {
                 "run": self._job.name,
                 "reader": self._reader.state(step),
+                "classes": self._dataset.labels if self._loop.learner.classes else [],
                 "experiment": plain(self._job.experiment),
                 "git": self._job.git,
                 "metrics": self._last.metrics,

@@ -45,7 +45,8 @@ def _depends_on(part, inputs, unit, clip):
 def test_region_is_what_the_activation_has_a_gradient_to(network, shape, layer):
     network, inputs = network().eval(), _inputs(3, *shape)
     part = layers(network, layer)
-    for unit, firings in enumerate(strongest(network, [inputs], layer=layer, top=2)[:4]):
+    found = strongest(network, [inputs], layer=layer, top=2)
+    for unit, firings in list(found.items())[:4]:
         for firing in firings:
             assert firing.activation > 0
             assert firing.region == _depends_on(part, inputs, unit, firing.clip)
@@ -53,7 +54,7 @@ def test_region_is_what_the_activation_has_a_gradient_to(network, shape, layer):
 
 def test_region_of_the_third_layer_is_at_most_22_wide_and_8_apart():
     images = _inputs(40, 3, 64, 64)
-    boxes = [f.region for unit in strongest(_encoder(), [images], top=40) for f in unit]
+    boxes = [f.region for unit in strongest(_encoder(), [images], top=40).values() for f in unit]
     rows = {(rows.start, rows.stop) for rows, _ in boxes}
     # Three layers of kernel 4, stride 2, padding 1: 4 + 2*3 + 4*3 inputs, from 8p - 7 on.
     assert rows == {(max(0, 8 * p - 7), min(64, 8 * p + 15)) for p in range(8)}
@@ -65,13 +66,13 @@ def test_strongest_ranks_the_clips_of_all_batches_as_a_search_does():
     assert network.training
     with torch.no_grad():
         activations = network.eval()[:5](clips).flatten(2).amax(2)
-    for unit, firings in enumerate(found):
+    for unit, firings in found.items():
         expected = sorted(range(7), key=lambda b, u=unit: -activations[b, u].item())[:5]
         assert [f.clip for f in firings] == expected
         values = [activations[b, unit].item() for b in expected]
         assert [f.activation for f in firings] == pytest.approx(values, rel=1e-4)
     few = strongest(network, [clips[:2]], layer=2, top=5)
-    assert {len(firings) for firings in few} == {2}
+    assert {len(firings) for firings in few.values()} == {2}
 
 
 def test_unit_that_sums_brightness_fires_where_the_light_is():
@@ -81,13 +82,28 @@ def test_unit_that_sums_brightness_fires_where_the_light_is():
     images = torch.zeros(3, 1, 64, 64)
     images[1, 0, 40:44, 20:24] = 1
     images[2, 0, 8:10, 50:52] = 0.5
-    ((first, second, third),) = strongest(network, [images], layer=2)
+    first, second, third = strongest(network, [images], layer=2)[0]
     assert [first.clip, second.clip, third.clip] == [1, 2, 0]
     rows, columns = first.region
     assert rows.start <= 40
     assert rows.stop >= 44
     assert columns.start <= 20
     assert columns.stop >= 24
+
+
+def test_units_that_stand_out_are_those_that_single_clips_fire():
+    network = nn.Sequential(nn.Conv2d(2, 2, 4, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 4, 2, 1))
+    for layer in (network[0], network[2]):
+        nn.init.zeros_(layer.bias)
+        with torch.no_grad():  # each unit looks at a channel of its own
+            layer.weight.copy_(torch.eye(2)[:, :, None, None].expand(2, 2, 4, 4))
+    images = torch.rand(20, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    images[:, 1] = 0
+    images[7, 1, 8, 8] = 0.01
+    ((unit, firings),) = strongest(network, [images], layer=2, top=1, units=1).items()
+    assert unit == 1
+    assert firings[0].clip == 7
+    assert list(strongest(network, [images], layer=2, top=1, units=9)) == [1, 0]
 
 
 def test_lit_leaves_the_region_and_darkens_the_rest():

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from models.metrics import frechet_distance, stillness
+from orchestrator import pictures
 from orchestrator.config import override
 from orchestrator.evaluate import main
 from orchestrator.experiments import EXPERIMENTS
@@ -178,6 +179,27 @@ def test_evaluate_future_says_how_far_it_is_from_what_came(finish, site, call):
     assert (site / "out" / run / "futures.mp4").stat().st_size > 1000
 
 
+def test_evaluate_shows_where_the_units_of_the_third_layer_fire(finish, site, call):
+    """The clips are black but for a square: a unit that adds up all light fires on squares."""
+    golf = _experiment("vgan_golf", LATENT)
+    weights = golf.model.build().state_dict()
+    for name in weights:
+        if name.startswith("discriminator.features") and name.endswith("weight"):
+            weights[name] = torch.ones_like(weights[name])
+    still = finish(_experiment("vgan_future_golf"), scale=40)
+    run = finish(golf, weights=weights)
+    for told in call(run, still, "--clips", 20)["evaluations"]:
+        assert told["how"]["units"].startswith("units of the detectors' layer 3")
+    sheets = [np.asarray(Image.open(site / "out" / n / "units.png")) for n in (run, still)]
+    left = pictures.LABEL_WIDTH + 4
+    assert {sheet.shape[:2] for sheet in sheets} == {(4 + 4 * 132, left + 6 * 132)}  # width 1
+    strongest = sheets[0][4:132, left : left + 128]
+    assert (strongest == 220).all(2).any()
+    assert (strongest < 60).all(2).any()  # the rest is dark
+    assert not (site / "out" / still / "units.gif").exists()
+    assert Image.open(site / "out" / run / "units.gif").n_frames == 32
+
+
 @pytest.fixture
 def labelled(site, make_dataset):
     """A train and a test dataset of 3 classes; the test's 36 clips are of 12 videos."""
@@ -185,12 +207,12 @@ def labelled(site, make_dataset):
         make_dataset(site / "shards" / name, clips=36, sources=12, labels=("jump", "run", "walk"))
 
 
-def _classifier(finish, seed=0, mode="random", fraction=1.0, classes=3, **options):
+def _classifier(finish, seed=0, mode="random", fraction=1.0, classes=3, names=(), **options):
     more = [f"model.classes={classes}", "data.name=moves_train", f"seed={seed}"]
     begun = ["init_from=vgan_golf-0a1b2c3d"] if mode == "finetune" else []
     experiment = _experiment(f"ucf101_{mode}", *more, *begun, f"data.fraction={fraction}")
     name = f"ucf101_{mode}-{seed:04d}{round(1000 * fraction):04d}"
-    return finish(experiment, name=name, seed=seed, scale=40, **options)
+    return finish(experiment, name=name, seed=seed, scale=40, classes=names, **options)
 
 
 def _expected_accuracy(site, run):
@@ -273,13 +295,14 @@ def test_evaluate_tells_mlflow_metrics_and_pictures(finish, site, call, tmp_path
     history = client.get_metric_history(run_id, "val/background_std")
     assert [point.step for point in history] == [6]
     folder = Path(client.download_artifacts(run_id, "evaluation", str(tmp_path)))
-    assert {p.name for p in folder.iterdir()} == {"evaluation.json", "stillness.png"}
+    names = {"evaluation.json", "stillness.png", "units.gif", "units.png"}
+    assert {p.name for p in folder.iterdir()} == names
 
 
 @pytest.mark.usefixtures("labelled")
 def test_evaluate_wrong_calls_say_what_is_right(finish, site, refused, make_dataset, tmp_path):
     golf = finish(_experiment("vgan_golf", LATENT))
-    mover = _classifier(finish)
+    mover = _classifier(finish, names=("jump", "run", "walk"))
     future = finish(_experiment("vgan_future_golf", "data.name=elsewhere"))
     four = _classifier(finish, seed=4, classes=4)
     lone = finish(_experiment("ucf101_random", "model.classes=3"), name="lone-0a1b2c3d")

@@ -12,15 +12,19 @@ import sys
 import urllib.request
 from contextlib import closing
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import override, plain
 from orchestrator.experiments import EXPERIMENTS
+from orchestrator.mlflow_runs import create_run
+from orchestrator.site import Site
 from orchestrator.study import main
 from orchestrator.study_answers import Answers, clip_file
 from orchestrator.study_plan import CHECK, NOISE, REFERENCE
@@ -188,12 +192,20 @@ def test_report_and_export_of_answers(made, tmp_path, capsys):
         sources = {n: source for source, names in answers.clips.items() for n in names}
         value = next(i for i, n in enumerate(shown) if sources[n] in ("golf-1", CHECK))
         answers.answer(rater, position, value)
+    uri = Site.from_environment().mlflow_uri
+    client = MlflowClient(uri)
+    run_id = create_run(client, uri, name="golf-1", experiment="vgan").info.run_id
     capsys.readouterr()
     table = tmp_path / "answers.csv"
     name = answers.study.id
     assert main(["--study", name, "--report", "--export", str(table)]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("golf-1"))
     assert line.split()[:3] == ["golf-1", "real", "100.0"]
+    (point,) = client.get_metric_history(run_id, "val/preferred_over_real")
+    assert (point.step, point.value) == (7, 1)
+    kept = client.download_artifacts(run_id, f"study/{name}", str(tmp_path))
+    assert Path(kept, "answers.csv").read_bytes() == table.read_bytes()
+    assert "golf-1" in Path(kept, "report.txt").read_text()
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
     assert sorted(row["chosen"] for row in rows) == [CHECK, "golf-1", "golf-1"]
     assert main(["--study", name, "--study", name, "--export", "-"]) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.study_answers import Answer
 from orchestrator.study_plan import CHECK, NOISE, REAL
-from orchestrator.study_report import report, share, to_csv
+from orchestrator.study_report import by_run, report, share, to_csv
 from orchestrator.study_table import as_text, side_by_side
 from tests.orchestrator.study_cases import ONE, TWO, study_value
 
@@ -58,6 +58,9 @@ def test_preferences_count_each_row_whichever_side_it_was_on():
     assert list(rows) == [(ONE, TWO), (ONE, REAL), (TWO, REAL)]
     parts = [(row.counted.part, row.counted.whole) for row in rows.values()]
     assert parts == [(3, 4), (1, 3), (0, 2)]
+    by_one, by_two = by_run(report(study, answers)).values()
+    assert by_one == {f"val/preferred_over_{TWO}": 3 / 4, "val/preferred_over_real": 1 / 3}
+    assert by_two == {f"val/preferred_over_{ONE}": 1 / 4, "val/preferred_over_real": 0}
 
 
 def test_rater_who_fails_checks_is_reported_and_counts_only_among_all():
@@ -120,6 +123,7 @@ def test_ratings_have_mean_and_sd_of_answers_and_an_interval_over_raters():
         *_answers("inattentive", (NOISE, 4), (ONE, 1)),
     ]
     one, two, real = report(study, answers).ratings
+    assert by_run(report(study, answers)) == {ONE: {"val/rating": 7}, TWO: {"val/rating": 4}}
     assert (one.label, one.answers, one.mean) == (ONE, 6, 7)
     assert one.sd == pytest.approx((8 / 5) ** 0.5)  # squares from 7: 4, 0, 1, 1, 1, 1
     # The raters' means are 8, 6, 7: sd 1; t(0.975, 2) = 4.3027, over the root of 3.

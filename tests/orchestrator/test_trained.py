@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from mlflow import MlflowClient
 
 from models.vgan import VganConfig
@@ -88,6 +89,18 @@ def test_find_trained_registered_model_needs_no_run_folder(golf, here):
     assert found.location is None
     assert found.record["data"]["name"] == "flickr_golf"
     assert torch.equal(_weights(found), expected)
+
+
+def test_find_trained_classifier_knows_its_classes_by_name(here, finish, tmp_path):
+    ucf = override(EXPERIMENTS["ucf101_random"], ["model.width=1", "model.classes=2"])
+    run = finish(ucf, classes=("run", "walk"))
+    found = find_trained(run, here)
+    assert found.classes == ["run", "walk"]
+    weights = found.learner.state_dict()
+    registry.save(tmp_path / "model", ucf, weights, run=run, classes=found.classes)
+    assert find_trained(str(tmp_path / "model"), here).classes == ["run", "walk"]
+    about = yaml.safe_load((tmp_path / "model/MLmodel").read_text())
+    assert about["metadata"] == {"classes": ["run", "walk"]}
 
 
 def test_sample_is_a_function_of_each_seed_alone(golf, here):
