@@ -6,7 +6,8 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 
-from shards.manifest import LABEL, Manifest, load_manifest
+from shards.generated import whole
+from shards.manifest import LABEL, WORD, Manifest, load_manifest
 from shards.storage import Store, open_store
 
 _NAMED = 3  # faults named in a message before "and n more"
@@ -45,9 +46,16 @@ class Dataset:
     @property
     def labels(self) -> list[str]:
         """The names of the classes that its clips belong to, sorted; empty without any."""
-        return sorted(
-            name.removeprefix(LABEL) for name in self.manifest.counts if name.startswith(LABEL)
-        )
+        return self._counted(LABEL)
+
+    @property
+    def words(self) -> list[str]:
+        """The words of its clips' captions, sorted; empty without any."""
+        return self._counted(WORD)
+
+    def _counted(self, prefix: str) -> list[str]:
+        counts = self.manifest.counts
+        return sorted(name.removeprefix(prefix) for name in counts if name.startswith(prefix))
 
 
 def open_dataset(location: str, fraction: float = 1.0) -> Dataset:
@@ -58,7 +66,8 @@ def open_dataset(location: str, fraction: float = 1.0) -> Dataset:
     ValueError when the dataset is empty or its files do not match.
     """
     store = open_store(location)
-    dataset = Dataset(manifest=load_manifest(store), store=store, fraction=fraction)
+    manifest = load_manifest(store)
+    dataset = Dataset(manifest=manifest, store=whole(store, manifest), fraction=fraction)
     if dataset.samples == 0:
         raise ValueError(
             f"the dataset at {store.location} is empty: its manifest counts no samples "

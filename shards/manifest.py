@@ -18,6 +18,7 @@ from shards.storage import Store
 SCHEMA = 1
 MANIFEST = "manifest.json"
 LABEL = "label "  # begins the counts of a class's clips
+WORD = "word "  # begins those of a word in captions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +68,8 @@ class Shard:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """A dataset, whole. `counts` says how many sources were read, kept, and rejected, by reason,
-    and how many clips of each class were kept: `label <name>`."""
+    and how many clips of each class were kept, `label <name>`, and how often each word occurs in
+    captions, `word <word>`."""
 
     clip: ClipFormat
     shards: tuple[Shard, ...]
