@@ -25,11 +25,13 @@ class Learner(nn.Module, ABC):
     """Base of every paper's learner.
 
     phases: the names of the child modules that are trained, in the order of their updates.
-    conditions: what `loss` takes of a clip besides its pixels, as keywords: "label_b", int64.
+    conditions: what `loss` takes of a clip besides its pixels, as keywords: "label_b", int64, or
+    "caption_bl", int64 (B, words). `sample` is given them too.
     needs_clips: whether `sample` shows real clips too, or what it makes of them.
     needs_weights: whether it must begin from another run's (`adopt`).
-    classes: how many classes `label_b` tells apart. codes: how many clips' codes `fit` wants; 0 for
-    a learner that fits nothing.
+    classes: how many classes `label_b` tells apart. vocabulary, words: how many words `caption_bl`
+    can tell apart, padding included, and has at most. codes: how many clips' codes `fit` wants; 0
+    for a learner that fits nothing.
     """
 
     phases: tuple[str, ...]
@@ -37,6 +39,8 @@ class Learner(nn.Module, ABC):
     needs_clips: bool = False
     needs_weights: bool = False
     classes: int = 0
+    vocabulary: int = 0
+    words: int = 0
     codes: int = 0
 
     def __init__(self) -> None:
@@ -58,7 +62,9 @@ class Learner(nn.Module, ABC):
         """(the phase's loss, a mean over the B samples; its metrics, detached scalars)."""
 
     @abstractmethod
-    def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:
+    def sample(
+        self, noise: Tensor, video_bcthw: Tensor | None = None, **conditions: Tensor
+    ) -> dict[str, Tensor]:
         """Named videos (B, C, T, H, W) in [-1, 1] for pictures: always `sample`, and the parts.
 
         video_bcthw: real clips, as many as noise, for a learner with `needs_clips`.
@@ -93,6 +99,10 @@ class Learner(nn.Module, ABC):
         """The row of convolutions, of clips (B, 3, T, H, W) or of first frames (B, 3, H, W), whose
         units can be asked what they fire on (`models.units`); None where there is none."""
         return None
+
+    def blank(self, count: int) -> dict[str, Tensor]:
+        """Conditions of the right shapes that say nothing: what a step costs needs no more."""
+        return dict.fromkeys(self.conditions, torch.zeros(count, dtype=torch.int64))
 
     def parallelize(self, wrap: Wrap) -> None:
         """Has the networks of the phases called through `wrap`, as DDP; names stay."""

@@ -243,6 +243,13 @@ class SyncDraw(Learner):
         self.drawing = Drawing(config)
         if config.captions != "none":
             self.conditions = ("caption_bl",)
+            self.vocabulary, self.words = config.vocabulary, config.words
+
+    def blank(self, count: int) -> dict[str, Tensor]:
+        """Captions of one word."""
+        caption_bl = torch.zeros(count, self.words, dtype=torch.int64)
+        caption_bl[:, :1] = 1
+        return dict.fromkeys(self.conditions, caption_bl)
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """(count, T, latent) of N(0, 1), for the posterior's or the prior's draws."""

@@ -229,7 +229,12 @@ class Vgan(Adversarial):
         return {"mask_mean": (self.config.mask_lambda, mask_mean(fakes))}
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:  # noqa: ARG002
+    def sample(
+        self,
+        noise: Tensor,
+        video_bcthw: Tensor | None = None,  # noqa: ARG002
+        **_: Tensor,
+    ) -> dict[str, Tensor]:
         """Videos of (B, 3, 32, 64, 64) in [-1, 1] by name, made with running statistics.
 
         "sample", and with two streams "foreground", "mask" (2m - 1, grey) and "background" (still).

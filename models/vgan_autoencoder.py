@@ -116,7 +116,12 @@ class VganAutoencoder(Learner):
         return loss, {"loss": loss.detach()}
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:
+    def sample(
+        self,
+        noise: Tensor,
+        video_bcthw: Tensor | None = None,
+        **_: Tensor,
+    ) -> dict[str, Tensor]:
         """Videos of (B, 3, 32, 64, 64) in [-1, 1] by name, made with running statistics.
 
         "sample", a decoded draw of the mixture, with its "foreground", "mask" (2m - 1, grey) and

@@ -163,7 +163,12 @@ class VganClassifier(Learner):
         return logits_bk.float().softmax(1)
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:  # noqa: ARG002
+    def sample(
+        self,
+        noise: Tensor,  # noqa: ARG002
+        video_bcthw: Tensor | None = None,
+        **_: Tensor,
+    ) -> dict[str, Tensor]:
         """What the classifier looks at: (B, 3, 32, 64, 64) in [-1, 1] by name.
 
         "sample", the given clips, and "evidence" for the likeliest class against the mean of all:

@@ -152,7 +152,12 @@ class VganFuture(Adversarial):
         }
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, video_bcthw: Tensor | None = None) -> dict[str, Tensor]:  # noqa: ARG002
+    def sample(
+        self,
+        noise: Tensor,  # noqa: ARG002
+        video_bcthw: Tensor | None = None,
+        **_: Tensor,
+    ) -> dict[str, Tensor]:
         """Videos of (B, 3, 32, 64, 64) in [-1, 1] by name, made with running statistics.
 
         "sample", the future of the clips' first frames, "real", the clips, and the sample's

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from orchestrator.config import suggest
 from orchestrator.pictures import Pixels
+from orchestrator.provided import provide
 from orchestrator.site import Site
 from shards.read import Dataset, Reader, Slice, open_dataset
 from shards.storage import is_remote
@@ -42,6 +43,7 @@ def open_data(name: str, site: Site, shape: tuple[int, int, int, int]) -> Datase
 
     Raises ValueError or OSError, for the user: none there, with the nearest name, or other clips.
     """
+    provide(name, site)
     try:
         dataset = open_dataset(name if "/" in name else site.dataset(name))
     except FileNotFoundError as error:

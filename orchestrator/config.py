@@ -17,12 +17,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from models.sync_draw import SyncDrawConfig
 from models.vgan import VganConfig
 from models.vgan_autoencoder import VganAutoencoderConfig
 from models.vgan_classifier import VganClassifierConfig
 from models.vgan_future import VganFutureConfig
 
-ModelConfig = VganConfig | VganAutoencoderConfig | VganFutureConfig | VganClassifierConfig
+ModelConfig = (
+    VganConfig | VganAutoencoderConfig | VganFutureConfig | VganClassifierConfig | SyncDrawConfig
+)
 
 
 def free(default: Any) -> Any:
@@ -102,14 +105,20 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
-    """Adam, one for every phase of the learner (VGAN section 2.4: lr 2e-4, momentum term 0.5)."""
+    """Adam, one for every phase of the learner (VGAN section 2.4: lr 2e-4, momentum term 0.5).
+
+    clip_norm: each parameter's gradient is scaled down to at most this norm; none for no limit.
+    """
 
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
     eps: float = 1e-8
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
+        limit = self.clip_norm
+        require(limit is None or limit > 0, "optim.clip_norm", limit, "none or greater than 0")
         require(self.lr > 0, "optim.lr", self.lr, "greater than 0")
         require(0 <= self.beta1 < 1, "optim.beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "optim.beta2", self.beta2, "in [0, 1)")

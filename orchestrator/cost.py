@@ -108,8 +108,7 @@ def _steps(
         for _ in range(2):
             noise = learner.noise(clips, generator).to(device)
             video_bcthw = torch.zeros(clips, C, T, H, W, device=device)
-            zeros = torch.zeros(clips, dtype=torch.int64, device=device)
-            conditions = dict.fromkeys(learner.conditions, zeros)
+            conditions = {name: given.to(device) for name, given in learner.blank(clips).items()}
             for phase in learner.phases:
                 with FlopCounterMode(display=False) as counter:
                     loss, _ = learner.loss(phase, video_bcthw, noise, **conditions)

@@ -194,6 +194,7 @@ class Loop:
             for phase in learner.phases
         }
         self._lr = optim.lr
+        self._clip_norm = optim.clip_norm
         self._budget = budget
         self._seed = seed
         self._global_batch = global_batch
@@ -289,6 +290,9 @@ class Loop:
                     self._backward(phase, part, metrics, len(part["noise"]))
             last = len(parts[-1]["noise"]) if valid else 0
             self._backward(phase, parts[-1], metrics, last)
+            if self._clip_norm is not None:
+                for parameter in self.learner.get_submodule(phase).parameters():
+                    torch.nn.utils.clip_grad_norm_(parameter, self._clip_norm, foreach=False)
             self.optimizers[phase].step()
         return metrics
 

@@ -18,6 +18,7 @@ from orchestrator.accounts import Accounts, Note
 from orchestrator.config import Experiment
 from orchestrator.history import ACCOUNTS
 from orchestrator.loop import Loop, SamplesDue, StepsDone, to_video
+from orchestrator.start import conditions_of
 from orchestrator.tracking import SystemMetrics, Tracker
 from shards.read import Dataset, Reader, Slice
 from shards.storage import Store
@@ -59,6 +60,7 @@ class Reporter:
         self._stragglers = Stragglers(hosts)
         self._flops_per_clip = flops_per_clip
         self._peak_tflops = peak_tflops
+        self._given: dict[str, Any] = {}
         self._started = self._told = self._window_started = time.monotonic()
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._keep_notes, name="accounts", daemon=True)
@@ -167,7 +169,11 @@ class Reporter:
         if learner.needs_clips:
             video_bcthw = to_video(self._clips_bthwc, device)
             noise = noise[: len(video_bcthw)]
-        parts = learner.sample(noise, video_bcthw)
+        given = {name: torch.from_numpy(rows).to(device) for name, rows in self._given.items()}
+        for rows in given.values():
+            noise = noise[: len(rows)]
+        given = {name: rows[: len(noise)] for name, rows in given.items()}
+        parts = learner.sample(noise, video_bcthw, **given)
         grid = pictures.animated_grid(parts["sample"])
         self._store.write("samples.gif", grid)
         name = f"step-{step:08d}"
@@ -184,13 +190,23 @@ class Reporter:
         """Takes as many real clips as there are samples, the same all through a run; at the run's
         first step their grid and sheet go to MLflow."""
         started = time.perf_counter()
-        if self._first_step and not self._loop.learner.needs_clips:
+        learner = self._loop.learner
+        if self._first_step and not (learner.needs_clips or learner.conditions):
             return
         count = min(self._budget.samples, dataset.samples)
         slice_ = Slice(rank=0, world_size=1, global_batch=count)
-        reader = Reader(dataset, seed=seed, slice=slice_, prefetch_mib=16, threads=1)
+        reader = Reader(
+            dataset,
+            seed=seed,
+            slice=slice_,
+            prefetch_mib=16,
+            threads=1,
+            with_json=bool(learner.conditions),
+        )
         with closing(reader.batches(0)) as batches:
-            self._clips_bthwc = next(batches).video_bthwc.copy()
+            batch = next(batches)
+            self._clips_bthwc = batch.video_bthwc.copy()
+            self._given = conditions_of(learner, dataset)(batch)
         if self._first_step == 0:
             grid = pictures.animated_grid(self._clips_bthwc)
             self._tracker.artifact("real/clips.gif", grid)

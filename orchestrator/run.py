@@ -108,13 +108,16 @@ def listing(*, as_json: bool) -> None:
 def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan, str]:
     """(the plan of a run, the dataset's version). Reads the manifest and the run's folder.
 
-    Raises ValueError or OSError, with a message for the user, when the run cannot be.
+    A dataset that can be made is made. Raises ValueError or OSError, with a message for the user,
+    when the run cannot be.
     """
+    from orchestrator.provided import provide
     from orchestrator.start import conditions_of, new_learner
     from shards.read import Reader, Slice, open_dataset
     from shards.storage import open_store
 
     data = experiment.data
+    provide(data.name, site)
     try:
         dataset = open_dataset(site.dataset(data.name), data.fraction)
     except FileNotFoundError as error:

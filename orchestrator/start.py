@@ -9,7 +9,7 @@ import torch
 
 from models.learner import Learner
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import Experiment
+from orchestrator.config import Experiment, suggest
 from orchestrator.loop import Conditions, keyed_generator
 from orchestrator.site import Site
 from shards.dataset import Dataset, open_dataset
@@ -61,13 +61,21 @@ def new_learner(experiment: Experiment, site: Site) -> Learner:
 def conditions_of(learner: Learner, dataset: Dataset) -> Conditions:
     """What the learner's losses take of a batch that was read with its provenance.
 
-    "label_b": int64, the clip's class as its place in `dataset.labels`. A clip that could not be
-    read has class 0, and counts for nothing. Raises ValueError when the dataset cannot give it.
+    "label_b": int64, the clip's class as its place in `dataset.labels`. "caption_bl": int64, its
+    caption's words as `tokens` has them. A clip that could not be read has the first class or word
+    and counts for nothing. Raises ValueError when the dataset cannot give them.
     """
-    wanted = learner.conditions
-    if not wanted:
-        return lambda _batch: {}
-    assert wanted == ("label_b",), f"conditions {wanted}: only label_b is known"
+    match learner.conditions:
+        case ():
+            return lambda _batch: {}
+        case ("label_b",):
+            return _labels(learner, dataset)
+        case ("caption_bl",):
+            return _captions(learner, dataset)
+    raise AssertionError(f"conditions {learner.conditions}: only label_b and caption_bl are known")
+
+
+def _labels(learner: Learner, dataset: Dataset) -> Conditions:
     place = {label: n for n, label in enumerate(dataset.labels)}
     if len(place) != learner.classes:
         found = f"{len(place)} classes ({', '.join(place) or 'its clips have no labels'})"
@@ -84,3 +92,36 @@ def conditions_of(learner: Learner, dataset: Dataset) -> Conditions:
         }
 
     return label_b
+
+
+def tokens(caption: str, words: list[str], length: int) -> list[int]:
+    """A caption as places in `words`, counted from 1, and 0 beyond its last.
+
+    Raises ValueError for a word that is not known, with the nearest, and for too many of them.
+    """
+    found = caption.lower().split()
+    unknown = next((word for word in found if word not in words), None)
+    if unknown is not None:
+        raise ValueError(f"caption {caption!r}: no word {unknown!r}{suggest(unknown, words)}")
+    if len(found) > length:
+        raise ValueError(f"caption {caption!r}: has {len(found)} words, model.words={length}")
+    return [words.index(word) + 1 for word in found] + [0] * (length - len(found))
+
+
+def _captions(learner: Learner, dataset: Dataset) -> Conditions:
+    words, where = dataset.words, dataset.store.location
+    if not words:
+        raise ValueError(f"the dataset at {where} has no captions, and this model is given them")
+    if len(words) >= learner.vocabulary:
+        raise ValueError(
+            f"model.vocabulary={learner.vocabulary}: the captions at {where} have {len(words)} "
+            f"words, and 0 is none of them: set model.vocabulary={len(words) + 1}"
+        )
+
+    def caption_bl(batch: Any) -> dict[str, np.ndarray[Any, Any]]:
+        clips = zip(batch.json, batch.valid_b, strict=True)
+        captions = [clip["caption"] if valid else words[0] for clip, valid in clips]
+        rows = [tokens(caption, words, learner.words) for caption in captions]
+        return {"caption_bl": np.array(rows, np.int64)}
+
+    return caption_bl

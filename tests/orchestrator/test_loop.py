@@ -169,6 +169,26 @@ def test_step_uneven_slices_weigh_their_gradients_to_the_global_mean():
     assert np.mean(parts) == pytest.approx(whole, rel=1e-6)
 
 
+def test_step_clips_each_parameters_gradient_to_the_norm():
+    norms = {}
+    for limit in (None, 1e-3):
+        learner = _vgan()
+        one = Loop(
+            learner,
+            optim=Optim(lr=1e-2, clip_norm=limit),
+            budget=Budget(steps=1),
+            seed=3,
+            global_batch=G,
+            device=CPU,
+            world=World(),
+        )
+        list(one.run(stream(0), 0))
+        norms[limit] = [p.grad.norm().item() for p in learner.discriminator.parameters()]
+    assert max(norms[None]) > 1e-3
+    for free, clipped in zip(norms[None], norms[1e-3], strict=True):
+        assert clipped == pytest.approx(min(free, 1e-3), rel=0.01, abs=1e-9)
+
+
 def test_step_masked_clip_has_no_influence():
     def weights(spoiled):
         batch = clips(0, shape=(1, 2, 2, 3))

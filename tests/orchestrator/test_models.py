@@ -14,22 +14,33 @@ from orchestrator.run import main
 from orchestrator.site import Site
 from orchestrator.start import new_learner
 from orchestrator.worker import Job, work
+from shards.bouncing import Bouncing, find_glyphs
 from shards.dataset import open_dataset
+from shards.generated import generate
 from shards.storage import open_store
 
+SQUARES = ["data.name=squares", "data.global_batch=4", "model.width=1"]
+DIGITS = ["data.name=digits", "data.global_batch=4", "model.hidden=8", "model.strokes=2"]
+DIGITS += ["model.grid=3", "model.latent=3"]
 KINDS = {
-    "vgan_autoencoder_golf": ["model.latent=3"],
-    "vgan_future_golf": [],
-    "vgan_future_golf_paper": ["model.latent=3"],
-    "ucf101_random": ["model.classes=3"],
-    "ucf101_finetune": ["model.classes=3", "init_from=gan"],
-    "ucf101_logreg": ["model.classes=3", "init_from=gan"],
+    "vgan_autoencoder_golf": [*SQUARES, "model.latent=3"],
+    "vgan_future_golf": SQUARES,
+    "vgan_future_golf_paper": [*SQUARES, "model.latent=3"],
+    "ucf101_random": [*SQUARES, "model.classes=3"],
+    "ucf101_finetune": [*SQUARES, "model.classes=3", "init_from=gan"],
+    "ucf101_logreg": [*SQUARES, "model.classes=3", "init_from=gan"],
+    "sync_draw_one_digit": DIGITS,
+    "sync_draw_global_one_digit": DIGITS,
+    "sync_draw_baseline_one_digit_captions": [*DIGITS, "model.language=4"],
+    "sync_draw_one_digit_aligned": [*DIGITS, "model.language=4"],
 }
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch, make_dataset):
     make_dataset(tmp_path / "shards/squares", labels=("crawl", "run", "walk"))
+    digits = open_store(str(tmp_path / "shards/digits"))
+    generate(digits, Bouncing(count=40), find_glyphs(None))
     variables = {
         "SHARDS_ROOT": str(tmp_path / "shards"),
         "SHARDS_CACHE": str(tmp_path / "cache"),
@@ -45,19 +56,16 @@ def site(tmp_path, monkeypatch, make_dataset):
     return site
 
 
-def _small(name):
-    return ["data.name=squares", "data.global_batch=4", "model.width=1", *KINDS[name]]
-
-
 def _trained(site, name, *assignments):
     """The weights after 4 steps, written by a worker of its own run."""
-    small = [*_small(name), "budget.steps=4", "budget.log_every=1", "budget.samples=2"]
+    small = [*KINDS[name], "budget.steps=4", "budget.log_every=1", "budget.samples=2"]
     small += ["resources.threads=1", "data.reader_threads=1", *assignments]
+    experiment = override(EXPERIMENTS[name], small)
     job = Job(
         name=name,
-        experiment=override(EXPERIMENTS[name], small),
+        experiment=experiment,
         site=site,
-        dataset_version=open_dataset(site.dataset("squares")).version,
+        dataset_version=open_dataset(site.dataset(experiment.data.name)).version,
         git="unknown",
         command_at=time.time(),
         flops_per_clip=1,
@@ -89,7 +97,7 @@ def test_work_fits_the_mixture_to_the_codes_of_the_whole_dataset(site):
     state, _ = _trained(site, "vgan_autoencoder_golf")
     weights = state["mixture.weight_k"]
     assert (len(weights), int(weights.count_nonzero())) == (256, 4)  # 40 clips, 10 a component
-    experiment = override(EXPERIMENTS["vgan_autoencoder_golf"], _small("vgan_autoencoder_golf"))
+    experiment = override(EXPERIMENTS["vgan_autoencoder_golf"], KINDS["vgan_autoencoder_golf"])
     learner = experiment.model.build()
     learner.load_state_dict(state)
     drawn = learner.sample(learner.noise(3, torch.Generator().manual_seed(0)))["sample"]
@@ -109,7 +117,7 @@ def test_work_of_logistic_regression_leaves_the_vgans_features_alone(site):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_plan_of_every_kind_of_model_counts_its_phases(site, capsys, name):
-    assert main([name, *_small(name), "resources.use_gpu=false", "--plan", "--json"]) == 0
+    assert main([name, *KINDS[name], "resources.use_gpu=false", "--plan", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert plan["parameters"].keys() < plan["gflop_per_clip"].keys()
     assert all(count > 0 for count in plan["parameters"].values())
@@ -117,7 +125,6 @@ def test_plan_of_every_kind_of_model_counts_its_phases(site, capsys, name):
 
 
 def test_plan_of_a_classifier_that_nothing_was_learned_for_says_what_is_missing(site, capsys):
-    small = ["data.name=squares", "data.global_batch=4", "model.width=1"]
     wrong = {
         "init_from=None: ucf101_finetune begins": ["ucf101_finetune", "model.classes=3"],
         "model.classes=101: the dataset": ["ucf101_random"],
@@ -126,7 +133,7 @@ def test_plan_of_a_classifier_that_nothing_was_learned_for_says_what_is_missing(
         "there is no checkpoint at": ["ucf101_finetune", "init_from=nobody"],
     }
     for message, (name, *assignments) in wrong.items():
-        assert main([name, *small, *assignments, "--plan"]) == 2
+        assert main([name, *SQUARES, *assignments, "--plan"]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert "Traceback" not in error

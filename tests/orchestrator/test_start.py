@@ -9,9 +9,12 @@ from models.vgan import VganConfig
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
+from orchestrator.provided import PROVIDED, provide
 from orchestrator.site import Site
-from orchestrator.start import conditions_of, new_learner
+from orchestrator.start import conditions_of, new_learner, tokens
+from shards.bouncing import Bouncing, find_glyphs
 from shards.dataset import open_dataset
+from shards.generated import generate
 from shards.read import Reader, Slice
 from shards.storage import open_store
 
@@ -105,6 +108,59 @@ def test_conditions_of_another_number_of_classes_name_those_there_are(tmp_path, 
         conditions_of(Asks(), open_dataset(str(tmp_path / "three")))
     with pytest.raises(ValueError, match="its clips have no labels"):
         conditions_of(Asks(), open_dataset(str(tmp_path / "none")))
+
+
+class Reads:
+    conditions = ("caption_bl",)
+    vocabulary = 19
+    words = 8
+
+
+def test_conditions_caption_is_its_words_places_from_one_and_zeros(tmp_path):
+    generate(open_store(str(tmp_path / "d")), Bouncing(count=6), find_glyphs(None))
+    dataset = open_dataset(str(tmp_path / "d"))
+    caption_of = conditions_of(Reads(), dataset)
+    whole = Slice(rank=0, world_size=1, global_batch=6)
+    with closing(Reader(dataset, seed=0, slice=whole, with_json=True).batches(0)) as batches:
+        batch = next(batches)
+    batch.valid_b[3], batch.json[3] = False, {}
+    found = caption_of(batch)["caption_bl"]
+    assert found.shape == (6, 8)
+    for row, note, valid in zip(found.tolist(), batch.json, batch.valid_b, strict=True):
+        told = [dataset.words[place - 1] for place in row if place]
+        assert told == (note["caption"].split() if valid else dataset.words[:1])
+        assert row[len(told) :] == [0] * (8 - len(told))
+
+
+def test_captions_that_do_not_fit_the_model_say_what_does(tmp_path, make_dataset):
+    generate(open_store(str(tmp_path / "d")), Bouncing(count=50), find_glyphs(None))
+    make_dataset(tmp_path / "none")
+    dataset = open_dataset(str(tmp_path / "d"))
+    with pytest.raises(ValueError, match="has no captions"):
+        conditions_of(Reads(), open_dataset(str(tmp_path / "none")))
+    small = Reads()
+    small.vocabulary = 18
+    with pytest.raises(ValueError, match=r"have 18 words, .* set model.vocabulary=19"):
+        conditions_of(small, dataset)
+    with pytest.raises(ValueError, match="no word 'dogit'; did you mean 'digit'"):
+        tokens("dogit 3 is moving up and down", dataset.words, 8)
+    with pytest.raises(ValueError, match=r"has 9 words, model.words=8"):
+        tokens("digit " * 9, dataset.words, 8)
+
+
+def test_provided_datasets_are_made_where_they_are_missing_and_others_are_not(
+    site, monkeypatch, capsys
+):
+    monkeypatch.setitem(PROVIDED, "bouncing_two_test", Bouncing(digits=2, part="test", count=5))
+    provide("bouncing_two_test", site)
+    assert "5 clips of scikit-learn's digits" in capsys.readouterr().err
+    dataset = open_dataset(site.dataset("bouncing_two_test"))
+    assert (dataset.samples, dataset.manifest.recipe["clips"]["part"]) == (5, "test")
+    provide("bouncing_two_test", site)
+    provide("flickr", site)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(FileNotFoundError):
+        open_dataset(site.dataset("flickr"))
 
 
 def test_fraction_of_a_dataset_is_the_first_clips_of_every_shard_under_a_version_of_its_own(
