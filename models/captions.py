@@ -7,10 +7,35 @@ Legend: b captions, l words, d features, h hidden features.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from models.recurrent import Lstm
+
+
+def tokens(captions: Sequence[str], words: Sequence[str], length: int) -> Tensor:
+    """int64 (B, length): captions as their words' places in `words`, from 1, and 0 beyond the last.
+
+    Raises ValueError for a word that is not known, with the nearest, and for too many of them.
+    """
+    place = {word: n for n, word in enumerate(words, start=1)}
+    out = torch.zeros(len(captions), length, dtype=torch.int64)
+    for row, caption in zip(out, captions, strict=True):
+        found = caption.lower().split()
+        if not 0 < len(found) <= length:
+            raise ValueError(f"caption {caption!r}: must have 1 to {length} words (model.words)")
+        for n, word in enumerate(found):
+            if word not in place:
+                near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                raise ValueError(
+                    f"caption {caption!r}: no word {word!r}{hint} Known: {', '.join(words)}"
+                )
+            row[n] = place[word]
+    return out
 
 
 class Words(nn.Module):

@@ -13,17 +13,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 Wrap = Callable[[nn.Module], Callable[..., Any]]
+Kind = Literal["generator", "autoencoder", "future", "drawing", "classifier", "reader"]
 
 
 class Learner(nn.Module, ABC):
     """Base of every paper's learner.
 
+    kind: what it is for: a "drawing" is a generator that fills a canvas, of captions where it has
+    conditions; a "reader" says which of several things a clip shows.
     phases: the names of the child modules that are trained, in the order of their updates.
     conditions: what `loss` takes of a clip besides its pixels, as keywords: "label_b", int64, or
     "caption_bl", int64 (B, words). `sample` is given them too.
@@ -34,6 +37,7 @@ class Learner(nn.Module, ABC):
     for a learner that fits nothing.
     """
 
+    kind: Kind = "generator"
     phases: tuple[str, ...]
     conditions: tuple[str, ...] = ()
     needs_clips: bool = False

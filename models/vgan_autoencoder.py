@@ -82,6 +82,7 @@ class VganAutoencoder(Learner):
     Real clips are only shown reconstructed: `sample` also works without.
     """
 
+    kind = "autoencoder"
     phases = ("autoencoder",)
     needs_clips = True
 

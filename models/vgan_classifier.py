@@ -88,6 +88,7 @@ class Classifier(nn.Module):
 class VganClassifier(Learner):
     """Cross entropy of the clips' classes. With mode=logreg the last layer is the only phase."""
 
+    kind = "classifier"
     conditions = ("label_b",)
     needs_clips = True
 

@@ -120,6 +120,7 @@ class VganFuture(Adversarial):
     contains each times its lambda.
     """
 
+    kind = "future"
     needs_clips = True
     generator: FutureGenerator
 

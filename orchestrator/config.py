@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from models.bouncing_reader import BouncingReaderConfig
 from models.sync_draw import SyncDrawConfig
 from models.vgan import VganConfig
 from models.vgan_autoencoder import VganAutoencoderConfig
@@ -24,7 +25,12 @@ from models.vgan_classifier import VganClassifierConfig
 from models.vgan_future import VganFutureConfig
 
 ModelConfig = (
-    VganConfig | VganAutoencoderConfig | VganFutureConfig | VganClassifierConfig | SyncDrawConfig
+    VganConfig
+    | VganAutoencoderConfig
+    | VganFutureConfig
+    | VganClassifierConfig
+    | SyncDrawConfig
+    | BouncingReaderConfig
 )
 
 

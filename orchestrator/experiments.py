@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from models.bouncing_reader import BouncingReaderConfig
 from models.sync_draw import SyncDrawConfig
 from models.vgan import VganConfig
 from models.vgan_autoencoder import VganAutoencoderConfig
@@ -122,7 +123,16 @@ def _bouncing(digits: int) -> list[Experiment]:
             out.append(_sync_draw(name, title, model, f"bouncing_{word}_train"))
     aligned = SyncDrawConfig(captions="aligned", grid=8)
     title = f"v1 3.2 and 4.5, {word} digit, aligned captions"
-    return [*out, _sync_draw(f"{word}_digit_aligned", title, aligned, f"bouncing_{word}_train")]
+    out.append(_sync_draw(f"{word}_digit_aligned", title, aligned, f"bouncing_{word}_train"))
+    reader = Experiment(
+        name=f"bouncing_reader_{word}",
+        paper=f"judge of what is drawn from captions, {word} digit",
+        model=BouncingReaderConfig(),
+        data=Data(name=f"bouncing_{word}_all", global_batch=64),
+        optim=Optim(lr=1e-3, beta1=0.9),
+        budget=Budget(steps=3000, checkpoint_every=500, samples_every=1000),
+    )
+    return [*out, reader]
 
 
 def _drawn_videos() -> list[Experiment]:
@@ -184,6 +194,7 @@ MODEL_SCALES: dict[type, dict[str, tuple[str, ...]]] = {
     VganClassifierConfig: {
         "laptop": ("data.name=demo", "model.width=16", "optim.lr=1e-3", "budget.steps=300")
     },
+    BouncingReaderConfig: {"laptop": ("model.width=8",)},
     SyncDrawConfig: {"laptop": ("model.strokes=6", "model.hidden=128", "data.global_batch=32")},
 }
 

@@ -221,9 +221,9 @@ def _register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
 
     def act(mlflow: Any, run_id: str) -> None:
         if MODEL_TAG not in mlflow.get_run(run_id).data.tags:
-            classes = newest.facts.get("classes", ())
+            names = {name: newest.facts.get(name, ()) for name in ("classes", "words")}
             weights = newest.state["learner"]
-            model = registry.register(mlflow, run_id, experiment, weights, classes)
+            model = registry.register(mlflow, run_id, experiment, weights, names)
             mlflow.set_tag(run_id, MODEL_TAG, model)
 
     if not tracker.do(act, timeout_s=20):

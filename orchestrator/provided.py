@@ -14,7 +14,7 @@ _DIGITS = {"one": 1, "two": 2}
 PROVIDED: dict[str, Bouncing] = {
     f"bouncing_{word}_{part}": Bouncing(digits=digits, part=part, count=count)  # type: ignore[arg-type]
     for word, digits in _DIGITS.items()
-    for part, count in (("train", 12_000), ("test", 2_000), ("unseen", 2_000))
+    for part, count in (("train", 12_000), ("test", 2_000), ("unseen", 2_000), ("all", 12_000))
 }
 
 

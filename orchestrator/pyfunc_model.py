@@ -27,6 +27,7 @@ class VideoModel(PythonModel):  # type: ignore[misc]
         config = json.loads(Path(context.artifacts["config"]).read_text())
         kind = getattr(importlib.import_module(config["module"]), config["class"])
         self._kind = config["kind"]
+        self._words = config["words"]
         self._config = kind(**config["fields"])
         self._learner = self._config.build().eval()
         weights = torch.load(context.artifacts["weights"], map_location="cpu", weights_only=True)
@@ -37,12 +38,15 @@ class VideoModel(PythonModel):  # type: ignore[misc]
         """Rows of `seed` or `image`, or clips, to clips or probabilities."""
         with torch.no_grad():
             match self._kind:
-                case "classifier":
+                case "classifier" | "reader":
                     parts = _parts(np.asarray(model_input))
                     return np.concatenate([self._probabilities(part) for part in parts])
                 case "future":
                     rows = list(model_input["image"])
                     return np.concatenate([self._futures(part) for part in _parts(rows)])
+                case "drawing" if self._words:
+                    rows = list(zip(model_input["seed"], model_input["caption"], strict=True))
+                    return np.concatenate([self._drawn(part) for part in _parts(rows)])
                 case _:
                     seeds = [int(seed) for seed in model_input["seed"]]
                     return np.concatenate([self._clips(part) for part in _parts(seeds)])
@@ -52,6 +56,14 @@ class VideoModel(PythonModel):  # type: ignore[misc]
 
     def _clips(self, seeds: list[int]) -> Any:
         return _to_clips(self._learner.sample(self._noise(seeds))["sample"])
+
+    def _drawn(self, rows: list[tuple[Any, Any]]) -> Any:
+        from models.captions import tokens
+
+        noise = self._noise([int(seed) for seed, _ in rows])
+        captions = [str(caption) for _, caption in rows]
+        caption_bl = tokens(captions, self._words, self._learner.words)
+        return _to_clips(self._learner.sample(noise, caption_bl=caption_bl)["sample"])
 
     def _futures(self, images: list[Any]) -> Any:
         size_px = self._config.clip_shape[1]

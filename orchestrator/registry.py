@@ -4,7 +4,8 @@
 | --- | --- | --- |
 | generator, autoencoder | `seed`, a long | a uint8 clip (T, H, W, C) |
 | future | `image`: a file's bytes, their base64, or uint8 pixels (H, W, 3) | the same |
-| classifier | a uint8 clip (T, H, W, C), in one array | the classes' probabilities, float32 |
+| drawing | `seed`, and `caption` for a model of captions | the same |
+| classifier, reader | a uint8 clip (T, H, W, C), in one array | probabilities, float32 |
 
 The code travels with it (`models/`, and `shards/` for what reads pictures), so it loads where the
 project is not installed; it needs torch, numpy and mlflow, and Pillow for pictures.
@@ -18,31 +19,22 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 
 import models
 import shards
-from models.learner import Learner
+from models.learner import Kind, Learner
 from orchestrator.config import Experiment, plain
 from orchestrator.mlflow_runs import RUN_TAG, client_of_existing
 
 LOADER = Path(__file__).with_name("pyfunc_model.py")
 SCHEME = "models:/"
-Kind = Literal["generator", "autoencoder", "future", "classifier"]
-
-
-def kind_of(learner: Learner) -> Kind:
-    """What a learner is for, by what it declares of itself."""
-    if learner.classes:
-        return "classifier"
-    if learner.codes:
-        return "autoencoder"
-    return "future" if learner.needs_clips else "generator"
 
 
 def register(
@@ -50,12 +42,13 @@ def register(
     run_id: str,
     experiment: Experiment,
     learner: dict[str, Any],
-    classes: Sequence[str] = (),
+    names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
     """Logs the model to the run and registers it as `<experiment>`; returns `name/version`.
 
     learner: the state dict of the learner that `experiment.model` builds, after the last step.
-    classes: what a classifier's probabilities are of, in order.
+    names: in order, "classes", what a classifier's probabilities are of, and "words", which a model
+    of captions knows.
     """
     from mlflow.exceptions import MlflowException
 
@@ -63,7 +56,7 @@ def register(
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "model")
         name = run.data.tags.get(RUN_TAG, run_id)
-        save(target, experiment, learner, run=name, classes=classes)
+        save(target, experiment, learner, run=name, names=names)
         mlflow.log_artifacts(run_id, str(target), "model")
     try:
         mlflow.create_registered_model(experiment.name)
@@ -81,7 +74,7 @@ def save(
     learner: dict[str, Any],
     *,
     run: str,
-    classes: Sequence[str] = (),
+    names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Writes the model as the folder `target`, which `mlflow.pyfunc.load_model` takes.
 
@@ -89,7 +82,7 @@ def save(
     """
     from mlflow.pyfunc import save_model
 
-    kind = kind_of(_on_meta(experiment))
+    kind = _on_meta(experiment).kind
     about = {
         "module": type(experiment.model).__module__,
         "class": type(experiment.model).__name__,
@@ -97,11 +90,11 @@ def save(
         "kind": kind,
         "run": run,
         "step": experiment.budget.steps,
-        "classes": list(classes),
+        **{name: list(names.get(name, ())) for name in ("classes", "words")},
         "experiment": plain(experiment),
     }
     packages = [models, shards] if kind == "future" else [models]
-    signature, example = _signature(kind, experiment)
+    signature, example = _signature(kind, experiment, names)
     needs = [f"torch=={torch.__version__.split('+')[0]}", "numpy", "pandas"]
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer", UserWarning)
@@ -114,7 +107,7 @@ def save(
             artifacts={"weights": str(weights), "config": str(config)},
             code_paths=[next(iter(package.__path__)) for package in packages],
             signature=signature,
-            metadata={"classes": list(classes)} if classes else None,
+            metadata={name: list(values) for name, values in names.items() if values},
             input_example=example,
             pip_requirements=[*needs, "pillow"] if kind == "future" else needs,
         )
@@ -126,7 +119,9 @@ def _on_meta(experiment: Experiment) -> Learner:
     return learner
 
 
-def _signature(kind: Kind, experiment: Experiment) -> tuple[Any, Any]:
+def _signature(
+    kind: Kind, experiment: Experiment, names: Mapping[str, Sequence[str]]
+) -> tuple[Any, Any]:
     """(the signature, an input example) of a kind's model."""
     import pandas as pd
     from mlflow.models import ModelSignature
@@ -144,10 +139,21 @@ def _signature(kind: Kind, experiment: Experiment) -> tuple[Any, Any]:
             Image.linear_gradient("L").resize(shape[1:3]).save(file, "PNG")
             inputs = ColSpec(AnyType(), "image")
             example = pd.DataFrame({"image": [base64.b64encode(file.getvalue()).decode()]})
-        case "classifier":
+        case "classifier" | "reader":
             inputs, example = clips, np.zeros((1, *shape), np.uint8)
-            outputs = TensorSpec(np.dtype(np.float32), (-1, _on_meta(experiment).classes))
-    return ModelSignature(inputs=Schema([inputs]), outputs=Schema([outputs])), example
+            outputs = TensorSpec(np.dtype(np.float32), (-1, _probabilities(experiment)))
+    columns = [inputs]
+    if "caption_bl" in _on_meta(experiment).conditions:
+        columns.append(ColSpec(DataType.string, "caption"))
+        example["caption"] = " ".join(names["words"][:2])
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([outputs])), example
+
+
+def _probabilities(experiment: Experiment) -> int:
+    """How many a classifier or reader gives of a clip."""
+    learner: Learner = experiment.model.build()
+    T, H, W, C = experiment.model.clip_shape
+    return learner.predict(torch.zeros(1, C, T, H, W)).shape[1]
 
 
 def versions(uri: str, name: str) -> list[int]:

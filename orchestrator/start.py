@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from models.captions import tokens
 from models.learner import Learner
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import Experiment, suggest
+from orchestrator.config import Experiment
 from orchestrator.loop import Conditions, keyed_generator
 from orchestrator.site import Site
+from shards.bouncing import caption as caption_of
+from shards.bouncing import scene_of
 from shards.dataset import Dataset, open_dataset
 from shards.storage import open_store
 
@@ -62,8 +66,10 @@ def conditions_of(learner: Learner, dataset: Dataset) -> Conditions:
     """What the learner's losses take of a batch that was read with its provenance.
 
     "label_b": int64, the clip's class as its place in `dataset.labels`. "caption_bl": int64, its
-    caption's words as `tokens` has them. A clip that could not be read has the first class or word
-    and counts for nothing. Raises ValueError when the dataset cannot give them.
+    caption's words as `tokens` has them. "scene_bk": float32, 1 for each thing that its caption
+    says is seen (`shards.bouncing`), at 2 digit + motion. A clip that could not be read has the
+    first class or word, and counts for nothing. Raises ValueError when the dataset cannot give
+    them.
     """
     match learner.conditions:
         case ():
@@ -72,7 +78,9 @@ def conditions_of(learner: Learner, dataset: Dataset) -> Conditions:
             return _labels(learner, dataset)
         case ("caption_bl",):
             return _captions(learner, dataset)
-    raise AssertionError(f"conditions {learner.conditions}: only label_b and caption_bl are known")
+        case ("scene_bk",):
+            return _scenes(dataset)
+    raise AssertionError(f"conditions {learner.conditions}: not known")
 
 
 def _labels(learner: Learner, dataset: Dataset) -> Conditions:
@@ -94,20 +102,6 @@ def _labels(learner: Learner, dataset: Dataset) -> Conditions:
     return label_b
 
 
-def tokens(caption: str, words: list[str], length: int) -> list[int]:
-    """A caption as places in `words`, counted from 1, and 0 beyond its last.
-
-    Raises ValueError for a word that is not known, with the nearest, and for too many of them.
-    """
-    found = caption.lower().split()
-    unknown = next((word for word in found if word not in words), None)
-    if unknown is not None:
-        raise ValueError(f"caption {caption!r}: no word {unknown!r}{suggest(unknown, words)}")
-    if len(found) > length:
-        raise ValueError(f"caption {caption!r}: has {len(found)} words, model.words={length}")
-    return [words.index(word) + 1 for word in found] + [0] * (length - len(found))
-
-
 def _captions(learner: Learner, dataset: Dataset) -> Conditions:
     words, where = dataset.words, dataset.store.location
     if not words:
@@ -121,7 +115,27 @@ def _captions(learner: Learner, dataset: Dataset) -> Conditions:
     def caption_bl(batch: Any) -> dict[str, np.ndarray[Any, Any]]:
         clips = zip(batch.json, batch.valid_b, strict=True)
         captions = [clip["caption"] if valid else words[0] for clip, valid in clips]
-        rows = [tokens(caption, words, learner.words) for caption in captions]
-        return {"caption_bl": np.array(rows, np.int64)}
+        return {"caption_bl": tokens(captions, words, learner.words).numpy()}
 
     return caption_bl
+
+
+def scenes(captions: Sequence[str]) -> np.ndarray[Any, Any]:
+    """float32 (B, 20): what captions of bouncing digits say is seen; see `conditions_of`."""
+    out = np.zeros((len(captions), 20), np.float32)
+    for row, caption in zip(out, captions, strict=True):
+        for digit, motion in scene_of(caption):
+            row[2 * digit + motion] = 1
+    return out
+
+
+def _scenes(dataset: Dataset) -> Conditions:
+    if not dataset.words:
+        raise ValueError(f"the dataset at {dataset.store.location} has no captions to learn from")
+
+    def scene_bk(batch: Any) -> dict[str, np.ndarray[Any, Any]]:
+        clips = zip(batch.json, batch.valid_b, strict=True)
+        spoiled = caption_of(((0, 0),))
+        return {"scene_bk": scenes([clip["caption"] if ok else spoiled for clip, ok in clips])}
+
+    return scene_bk

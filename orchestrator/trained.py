@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.learner import Learner
+from models.captions import tokens
+from models.learner import Kind, Learner
 from orchestrator import registry
 from orchestrator.archive import locate
 from orchestrator.checkpoint import Checkpoint, Checkpoints
@@ -28,7 +29,6 @@ from orchestrator.config import ModelConfig
 from orchestrator.experiments import find
 from orchestrator.loop import to_video
 from orchestrator.pictures import Pixels, to_pixels
-from orchestrator.registry import Kind, kind_of
 from orchestrator.site import Site
 from shards.storage import is_remote, open_store
 
@@ -42,7 +42,8 @@ class Trained:
 
     name: its run's. learner: on the CPU, in eval mode. record: the resolved experiment, as
     `orchestrator.config.plain` writes it. data_version: of the dataset it was trained on, None if
-    unknown. classes: the names of what a classifier tells apart, in order; none if unknown.
+    unknown. classes: the names of what a classifier tells apart, in order; none if unknown. words:
+    those that a model of captions knows, in order.
     location: its run's folder or `s3://` URL, None where only the model is known.
     """
 
@@ -53,18 +54,25 @@ class Trained:
     record: dict[str, Any]
     data_version: str | None
     classes: list[str]
+    words: list[str]
     location: str | None
 
     @property
     def kind(self) -> Kind:
         """What the model is for."""
-        return kind_of(self.learner)
+        return self.learner.kind
 
-    def sample(self, seeds: Sequence[int], given: Pixels | None = None) -> dict[str, Pixels]:
+    def sample(
+        self,
+        seeds: Sequence[int],
+        given: Pixels | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> dict[str, Pixels]:
         """What the model makes, a clip a seed, uint8 (N, T, H, W, 3), by name: `sample`, and parts.
 
         A clip is a function of its seed, as the registered model makes it. given: as many real
-        clips, or frames (T = 1), uint8 (N, T, H, W, C), for models that begin from them.
+        clips, or frames (T = 1), uint8 (N, T, H, W, C), for models that begin from them. captions:
+        as many, for models that draw what they say.
         """
         parts: list[dict[str, Pixels]] = []
         for start in range(0, len(seeds), _PART):
@@ -72,9 +80,22 @@ class Trained:
             generators = [torch.Generator().manual_seed(seed) for seed in seeds[chosen]]
             noise = torch.cat([self.learner.noise(1, generator) for generator in generators])
             clips = None if given is None else to_video(given[chosen].copy(), self.device)
-            made = self.learner.sample(noise.to(self.device), clips)
+            says = self.conditions(None if captions is None else captions[chosen])
+            made = self.learner.sample(noise.to(self.device), clips, **says)
             parts.append({name: to_pixels(video) for name, video in made.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def conditions(self, captions: Sequence[str] | None) -> dict[str, Tensor]:
+        """Captions as the learner takes them; nothing for a learner without.
+
+        Raises ValueError for words that it does not know, and where it needs captions.
+        """
+        if "caption_bl" not in self.learner.conditions:
+            return {}
+        if captions is None:
+            raise ValueError(f"{self.name} draws what a caption says: give --caption TEXT")
+        caption_bl = tokens(captions, self.words, self.learner.words)
+        return {"caption_bl": caption_bl.to(self.device)}
 
     @property
     def device(self) -> torch.device:
@@ -142,6 +163,7 @@ def _of(checkpoint: Checkpoint, location: str) -> Trained:
         record=record,
         data_version=facts["reader"]["dataset_version"],
         classes=facts.get("classes", []),
+        words=facts.get("words", []),
         location=location,
     )
 
@@ -175,6 +197,7 @@ def _from_folder(folder: Path, text: str, site: Site) -> Trained:
         record=record,
         data_version=None,
         classes=about.get("classes", []),
+        words=about.get("words", []),
         location=location if there else None,
     )
 

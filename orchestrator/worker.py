@@ -261,6 +261,7 @@ class _Attempt:
                 "run": self._job.name,
                 "reader": self._reader.state(step),
                 "classes": self._dataset.labels if self._loop.learner.classes else [],
+                "words": self._dataset.words if self._loop.learner.vocabulary else [],
                 "experiment": plain(self._job.experiment),
                 "git": self._job.git,
                 "metrics": self._last.metrics,

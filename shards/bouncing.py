@@ -9,12 +9,14 @@ code's captions have the two motions swapped; here they are true.
 
 Clip n of a set is a function of the set's seed and n alone. Of the digits' pictures one in six is
 for tests only; of every digit (of every ordered pair of digits) half of the motions are in no
-training caption, "unseen" is made of those. `shards.generated` makes datasets of such a set.
+training caption, "unseen" is made of those; "all" has every motion of the training pictures, for
+those who judge. `shards.generated` makes datasets of such a set.
 """
 
 from __future__ import annotations
 
 import gzip
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -25,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 UInt8 = NDArray[np.uint8]
-Part = Literal["train", "test", "unseen"]
+Part = Literal["train", "test", "unseen", "all"]
+_PARTS = ("train", "test", "unseen", "all")
 GLYPH = 28
 MOTIONS = ("left and right", "up and down")
 _STEP = 0.2  # of the way that is free, a frame: the code's speed, 7.2 of 36 pixels
@@ -48,7 +51,7 @@ class Glyphs:
         """The pictures of a digit that a part may show, by their places, ascending."""
         places = np.flatnonzero(self.digits == digit)
         held_out = np.arange(len(places)) % _HELD_OUT == 0
-        chosen: NDArray[np.int64] = places[~held_out if part == "train" else held_out]
+        chosen: NDArray[np.int64] = places[~held_out if part in ("train", "all") else held_out]
         return chosen
 
 
@@ -76,14 +79,14 @@ class Bouncing:
     def scenes(self) -> list[tuple[tuple[int, int], ...]]:
         """What a clip of this part can show: for every digit in it (digit, place in MOTIONS)."""
         train = _training_scenes(self.digits, self.seed)
-        if self.part != "unseen":
+        if self.part in ("train", "test"):
             return train
-        every = product(product(range(10), range(2)), repeat=self.digits)
-        return sorted(set(every) - set(train))
+        every = set(product(product(range(10), range(2)), repeat=self.digits))
+        return sorted(every - set(train) if self.part == "unseen" else every)
 
     def clip(self, n: int, glyphs: Glyphs) -> tuple[UInt8, dict[str, Any]]:
         """(uint8 (T, H, W, 1), what it shows) of clip n."""
-        place = ("train", "test", "unseen").index(self.part)
+        place = _PARTS.index(self.part)
         draw = np.random.Generator(np.random.Philox(key=[self.seed, 4 * n + place]))
         scene = self.scenes[int(draw.integers(len(self.scenes)))]
         video = np.zeros((self.frames, self.size, self.size), np.uint8)
@@ -112,6 +115,15 @@ class Bouncing:
 def caption(scene: tuple[tuple[int, int], ...]) -> str:
     """As the 2017 paper writes it: `digit 0 is moving left and right and digit 1 is ...`."""
     return " and ".join(f"digit {digit} is moving {MOTIONS[motion]}" for digit, motion in scene)
+
+
+def scene_of(text: str) -> tuple[tuple[int, int], ...]:
+    """What a caption says; the inverse of `caption`. Raises ValueError for any other sentence."""
+    found = re.findall(rf"digit (\d) is moving ({'|'.join(MOTIONS)})", text)
+    scene = tuple((int(digit), MOTIONS.index(motion)) for digit, motion in found)
+    if not scene or caption(scene) != text:
+        raise ValueError(f"caption {text!r}: none of bouncing digits, as {caption(((3, 1),))!r}")
+    return scene
 
 
 def words(scenes: list[tuple[tuple[int, int], ...]]) -> list[str]:

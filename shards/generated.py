@@ -205,7 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("dst", metavar="DST", help="the dataset: a folder or an s3:// URL")
     parser.add_argument("--digits", type=int, default=1, help="in each clip, 1 or 2")
-    parser.add_argument("--part", choices=["train", "test", "unseen"], default="train")
+    parser.add_argument("--part", choices=["train", "test", "unseen", "all"], default="train")
     parser.add_argument("--count", type=int, default=12_000, help="clips (default %(default)s)")
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--size", type=int, default=64, help="of a frame, in pixels")

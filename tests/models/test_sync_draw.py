@@ -8,8 +8,9 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from models.captions import Alignment, Sentence, Words
+from models.drawing import gaussian_kl
 from models.recurrent import Lstm
-from models.sync_draw import SyncDrawConfig, as_video, bits, gaussian_kl
+from models.sync_draw import SyncDrawConfig, as_video, cross_entropy
 
 SMALL = SyncDrawConfig(frames=3, size=12, strokes=4, grid=4, hidden=16, latent=5, language=6)
 KINDS = ["frame", "global", "cuboid"]
@@ -98,6 +99,66 @@ def test_kl_of_all_strokes_is_the_sum_over_the_posteriors_met():
     assert (priors[0] == 0).all()  # the first stroke's prior is N(0, 1)
 
 
+def test_log_ratio_is_that_of_the_z_drawn_and_its_mean_the_kl():
+    learner = _built(captions="aligned")
+    caption = {name: rows[:1] for name, rows in _caption(learner).items()}
+    clip = _clips(SMALL)[:1]
+    met = []
+    learner.drawing.posterior.register_forward_hook(lambda _m, _i, out: met.append(out))
+    learner.drawing.prior.register_forward_hook(lambda _m, _i, out: met.append(out.tanh()))
+    noise = _noise(learner, count=1)
+    found = learner.drawing(learner.target(clip), noise, *caption.values())["log_ratio_b"]
+    expected = 0.0
+    for t in range(SMALL.strokes):
+        (q_mu, q_log), (p_mu, p_log) = (out.chunk(2, 1) for out in met[2 * t : 2 * t + 2])
+        z = q_mu + q_log.exp() * noise[:, t]
+        expected += (
+            Normal(q_mu, q_log.exp()).log_prob(z) - Normal(p_mu, p_log.exp()).log_prob(z)
+        ).sum()
+    torch.testing.assert_close(found, expected[None])
+    # Only z of the first stroke is independent of the others': there the mean is exactly the KL.
+    one = dataclasses.replace(SMALL, strokes=1).build()
+    many = one.noise(20_000, torch.Generator().manual_seed(0))
+    parts = one.drawing(one.target(clip).expand(20_000, -1, -1, -1, -1), many)
+    assert parts["log_ratio_b"].mean().item() == pytest.approx(parts["kl_b"][0].item(), abs=0.05)
+
+
+def test_bound_is_the_loss_and_more_draws_tighten_it():
+    learner = _built()
+    clips, noise = _clips(SMALL), _noise(learner)
+    found = learner.bound(clips, noise)
+    learner.eval()
+    _, metrics = learner.loss("drawing", clips, noise)
+    for name in ("reconstruction", "kl"):
+        assert found[name].mean().item() == pytest.approx(metrics[name].item(), rel=1e-5)
+    assert (found["floor"] < found["reconstruction"]).all()
+    draws = torch.stack(
+        [learner.bound(clips, _noise(learner, seed=n))["log_weight"] for n in range(64)]
+    )
+    single = -draws.mean(0)
+    many = -(draws.logsumexp(0) - math.log(64))
+    assert (many < single).all()  # Burda et al. 2016, Theorem 1
+
+
+def test_draw_gives_every_stroke_and_where_it_was_written():
+    learner = _built()
+    noise = _noise(learner)
+    strokes = learner.draw(noise)
+    assert len(strokes) == SMALL.strokes
+    last = as_video(strokes[-1].canvas_bnchw)
+    torch.testing.assert_close(last, learner.sample(noise)["sample"])
+    with torch.no_grad():
+        learner.drawing.writing.parameters_of.weight.zero_()
+        learner.drawing.writing.parameters_of.bias.zero_()
+        learner.drawing.writing.parameters_of.bias[6:9] = -9.0  # no variance: exact places
+        learner.drawing.writing.parameters_of.bias[9:12] = math.log(1 / 3)
+    box = learner.draw(noise)[0].box_bn4
+    # Points at 6.5 + (-1.5, -0.5, 0.5, 1.5) 11 / 9 from 1 on; pixels count from 0.
+    assert box.shape == (2, 3, 4)
+    torch.testing.assert_close(box[0, 0, 0] + box[0, 0, 2], torch.tensor(11.0), atol=0.02, rtol=0)
+    assert box[0, 0, 0].item() == pytest.approx(3.67, abs=0.5)
+
+
 def test_loss_is_cross_entropy_in_nats_of_all_pixels_plus_kl():
     learner = _built()
     clips, noise = _clips(SMALL), _noise(learner)
@@ -108,18 +169,18 @@ def test_loss_is_cross_entropy_in_nats_of_all_pixels_plus_kl():
     assert metrics["reconstruction"].item() == pytest.approx(by_hand.item(), rel=1e-4)
     assert metrics["kl"].item() == pytest.approx(parts["kl_b"].mean().item(), rel=1e-5)
     assert loss.item() == pytest.approx((metrics["reconstruction"] + metrics["kl"]).item())
-    blank = bits(torch.zeros_like(x), x)
+    blank = cross_entropy(torch.zeros_like(x), x)
     torch.testing.assert_close(blank, torch.full((2,), math.log(2) * x[0].numel()))
 
 
 def test_floor_of_grey_pixels_is_their_entropy_and_binary_ones_have_none():
     x = _built().target(_clips(SMALL))
     entropy = -(x * x.log() + (1 - x) * (1 - x).log()).flatten(1).sum(1)
-    torch.testing.assert_close(bits(torch.logit(x), x), entropy, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(cross_entropy(torch.logit(x), x), entropy, rtol=1e-4, atol=1e-3)
     binary = _built(binary=True).target(_clips(SMALL))
     assert set(binary.unique().tolist()) == {0, 1}
     assert (binary == (x > 0.5)).all()
-    assert bits((binary * 2 - 1) * 50, binary).max() < 1e-6
+    assert cross_entropy((binary * 2 - 1) * 50, binary).max() < 1e-6
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -45,10 +45,12 @@ def finish(site):
 
     weights: instead of those that `seed` gives. step: after how many. scale: of the convolutions'
     weights, which at first are so small that whatever goes in, grey comes out.
-    classes: their names.
+    classes, words: their names.
     """
 
-    def write(experiment, *, name=None, seed=0, step=6, weights=None, scale=1, classes=()):
+    def write(
+        experiment, *, name=None, seed=0, step=6, weights=None, scale=1, classes=(), words=()
+    ):
         from orchestrator.checkpoint import Checkpoints
         from orchestrator.config import plain
         from shards.storage import open_store
@@ -62,6 +64,7 @@ def finish(site):
             "reader": {"dataset_version": "f" * 64},
             "experiment": plain(experiment),
             "classes": list(classes),
+            "words": list(words),
         }
         store = open_store(str(site / "runs" / name))
         store.write("attempts/0001.json", b"{}")

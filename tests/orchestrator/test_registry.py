@@ -20,11 +20,18 @@ from shards.still import read_still
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {
-    "generator": ("vgan_golf", ["model.latent=3"]),
-    "autoencoder": ("vgan_autoencoder_golf", ["model.latent=3", "model.components=2"]),
-    "future": ("vgan_future_golf", []),
-    "classifier": ("ucf101_random", ["model.classes=3"]),
+    "generator": ("vgan_golf", ["model.width=1", "model.latent=3"]),
+    "autoencoder": (
+        "vgan_autoencoder_golf",
+        ["model.width=1", "model.latent=3", "model.components=2"],
+    ),
+    "future": ("vgan_future_golf", ["model.width=1"]),
+    "classifier": ("ucf101_random", ["model.width=1", "model.classes=3"]),
+    "drawing": ("sync_draw_one_digit_captions", ["model.hidden=8", "model.strokes=2"]),
+    "reader": ("bouncing_reader_one", ["model.width=1"]),
 }
+NAMES = {"drawing": {"words": ["down", "left", "up"]}}
+CAPTIONS = ["up down", "left up"]
 ELSEWHERE = """
 import importlib.util, sys
 sys.path[:] = [p for p in sys.path if not p.startswith(sys.argv[1])  or "site-packages" in p]
@@ -40,6 +47,8 @@ asked = {
     "autoencoder": pandas.DataFrame({"seed": [3, 4]}),
     "future": pandas.DataFrame({"image": images}),
     "classifier": inputs["clips"],
+    "drawing": pandas.DataFrame({"seed": [3, 4], "caption": ["up down", "left up"]}),
+    "reader": inputs["grey"],
 }
 given, examples = {}, {}
 for kind, question in asked.items():
@@ -59,7 +68,7 @@ print(json.dumps(examples))
 
 def _experiment(kind):
     name, more = KINDS[kind]
-    return override(EXPERIMENTS[name], ["model.width=1", "budget.steps=6", *more])
+    return override(EXPERIMENTS[name], ["budget.steps=6", *more])
 
 
 def _inputs():
@@ -68,7 +77,9 @@ def _inputs():
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     clips = rng.integers(0, 256, (2, 32, 64, 64, 3), dtype=np.uint8)
-    return {"pixels": pixels, "png": np.frombuffer(file.getvalue(), np.uint8), "clips": clips}
+    grey = rng.integers(0, 256, (2, 10, 64, 64, 1), dtype=np.uint8)
+    png = np.frombuffer(file.getvalue(), np.uint8)
+    return {"pixels": pixels, "png": png, "clips": clips, "grey": grey}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +90,8 @@ def elsewhere(tmp_path_factory):
         torch.manual_seed(0)
         weights = _experiment(kind).model.build().state_dict()
         loud = {name: 40 * w if w.dim() > 3 else w for name, w in weights.items()}
-        save(folder / kind, _experiment(kind), loud, run=f"{kind}-0a1b2c3d")
+        names = NAMES.get(kind, {})
+        save(folder / kind, _experiment(kind), loud, run=f"{kind}-0a1b2c3d", names=names)
     np.savez(folder / "in.npz", **_inputs())
     command = [sys.executable, "-I", "-W", "ignore", "-c", ELSEWHERE, str(ROOT)]
     command += [str(folder / "in.npz"), str(folder), str(folder / "out.npz")]
@@ -98,6 +110,30 @@ def test_registered_generating_model_makes_a_clip_a_seed(elsewhere, site, kind):
     assert given[kind].std() > 1
     assert np.abs(given[kind].astype(int) - here.sample([3, 4])["sample"]).max() <= 1
     assert not (given[kind][0] == given[kind][1]).all()
+
+
+def test_registered_drawing_is_of_its_caption_and_seed(elsewhere, site):
+    folder, given, examples = elsewhere
+    assert examples["drawing"] == [[2, 10, 64, 64, 1], "uint8", "refused"]
+    here = find_trained(str(folder / "drawing"), Site.from_environment())
+    assert here.words == ["down", "left", "up"]
+    expected = here.sample([3, 4], captions=CAPTIONS)["sample"]
+    assert expected.std() > 1
+    assert np.abs(given["drawing"].astype(int) - expected[..., :1]).max() <= 1
+    other = here.sample([3, 4], captions=CAPTIONS[::-1])["sample"]
+    assert (other != expected).any()
+    with pytest.raises(ValueError, match="give --caption TEXT"):
+        here.sample([3])
+    with pytest.raises(ValueError, match="no word 'sideways'"):
+        here.sample([3], captions=["sideways"])
+
+
+def test_registered_reader_gives_the_probability_of_all_that_may_be_seen(elsewhere, site):
+    folder, given, examples = elsewhere
+    assert examples["reader"] == [[1, 20], "float32", "refused"]
+    here = find_trained(str(folder / "reader"), Site.from_environment())
+    video = torch.from_numpy(_inputs()["grey"]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    np.testing.assert_allclose(given["reader"], here.learner.predict(video), rtol=1e-4, atol=1e-6)
 
 
 def test_registered_future_model_goes_on_from_bytes_base64_and_pixels(elsewhere, site):

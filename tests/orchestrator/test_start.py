@@ -5,13 +5,14 @@ from contextlib import closing
 import pytest
 import torch
 
+from models.captions import tokens
 from models.vgan import VganConfig
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.provided import PROVIDED, provide
 from orchestrator.site import Site
-from orchestrator.start import conditions_of, new_learner, tokens
+from orchestrator.start import conditions_of, new_learner
 from shards.bouncing import Bouncing, find_glyphs
 from shards.dataset import open_dataset
 from shards.generated import generate
@@ -143,9 +144,27 @@ def test_captions_that_do_not_fit_the_model_say_what_does(tmp_path, make_dataset
     with pytest.raises(ValueError, match=r"have 18 words, .* set model.vocabulary=19"):
         conditions_of(small, dataset)
     with pytest.raises(ValueError, match="no word 'dogit'; did you mean 'digit'"):
-        tokens("dogit 3 is moving up and down", dataset.words, 8)
-    with pytest.raises(ValueError, match=r"has 9 words, model.words=8"):
-        tokens("digit " * 9, dataset.words, 8)
+        tokens(["dogit 3 is moving up and down"], dataset.words, 8)
+    with pytest.raises(ValueError, match=r"must have 1 to 8 words"):
+        tokens(["digit " * 9], dataset.words, 8)
+
+
+def test_conditions_scene_is_what_the_caption_says(tmp_path, make_dataset):
+    class Judge:
+        conditions = ("scene_bk",)
+
+    generate(open_store(str(tmp_path / "d")), Bouncing(digits=2, count=6), find_glyphs(None))
+    dataset = open_dataset(str(tmp_path / "d"))
+    whole = Slice(rank=0, world_size=1, global_batch=6)
+    with closing(Reader(dataset, seed=0, slice=whole, with_json=True).batches(0)) as batches:
+        batch = next(batches)
+    found = conditions_of(Judge(), dataset)(batch)["scene_bk"]
+    for row, note in zip(found, batch.json, strict=True):
+        pairs = zip(note["digits"], note["motions"], strict=True)
+        assert set(row.nonzero()[0]) == {2 * digit + motion for digit, motion in pairs}
+    make_dataset(tmp_path / "none")
+    with pytest.raises(ValueError, match="has no captions"):
+        conditions_of(Judge(), open_dataset(str(tmp_path / "none")))
 
 
 def test_provided_datasets_are_made_where_they_are_missing_and_others_are_not(

@@ -97,7 +97,7 @@ def test_find_trained_classifier_knows_its_classes_by_name(here, finish, tmp_pat
     found = find_trained(run, here)
     assert found.classes == ["run", "walk"]
     weights = found.learner.state_dict()
-    registry.save(tmp_path / "model", ucf, weights, run=run, classes=found.classes)
+    registry.save(tmp_path / "model", ucf, weights, run=run, names={"classes": found.classes})
     assert find_trained(str(tmp_path / "model"), here).classes == ["run", "walk"]
     about = yaml.safe_load((tmp_path / "model/MLmodel").read_text())
     assert about["metadata"] == {"classes": ["run", "walk"]}

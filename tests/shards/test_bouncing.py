@@ -5,7 +5,16 @@ import gzip
 import numpy as np
 import pytest
 
-from shards.bouncing import GLYPH, Bouncing, Glyphs, caption, find_glyphs, trajectory, words
+from shards.bouncing import (
+    GLYPH,
+    Bouncing,
+    Glyphs,
+    caption,
+    find_glyphs,
+    scene_of,
+    trajectory,
+    words,
+)
 
 
 def _block_glyphs(per_digit=12):
@@ -84,6 +93,10 @@ def test_parts_share_no_picture_and_unseen_shares_no_caption_with_train():
             assert len(clips.scenes) == scenes
         assert not shown["train"][1] & (shown["test"][1] | shown["unseen"][1])
         assert not shown["train"][0] & shown["unseen"][0]
+        everything = Bouncing(digits=digits, part="all", count=400)
+        assert len(everything.scenes) == 2 * scenes
+        seen = {p for n in range(400) for p in everything.clip(n, glyphs)[1]["pictures"]}
+        assert not seen & shown["test"][1]
         if digits == 1:
             assert shown["train"][0] == shown["test"][0]
             every = shown["train"][0] | shown["unseen"][0]
@@ -117,6 +130,19 @@ def test_clip_is_a_function_of_seed_part_and_number():
 
 
 PINNED = "digit 1 is moving up and down and digit 0 is moving left and right"
+
+
+def test_scene_of_a_caption_is_what_it_was_written_from():
+    for scene in Bouncing(digits=2).scenes[:20] + Bouncing().scenes:
+        assert scene_of(caption(scene)) == scene
+    for wrong in (
+        "",
+        "person 1 is walking",
+        "digit 3 is moving up",
+        "digit 3 is moving up and down.",
+    ):
+        with pytest.raises(ValueError, match="none of bouncing digits"):
+            scene_of(wrong)
 
 
 def test_words_are_those_of_the_captions():

@@ -1,0 +1,125 @@
+"""Reads a clip of bouncing digits: which digits it shows, and which way each moves.
+
+It judges videos that were drawn from captions, as a person would; no paper describes it. A small
+3-d convolutional network, trained on the data's own clips; say its own accuracy beside any figure
+that it gives.
+
+Legend: b clips, c channels, t frames, h rows, w columns, k things that may be seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.learner import Learner, evaluating
+
+
+@dataclass(frozen=True, kw_only=True)
+class BouncingReaderConfig:
+    """scenes: how many things may be seen: a digit and its motion, 2 digit + motion."""
+
+    frames: int = 10
+    size: int = 64
+    channels: int = 1
+    width: int = 16
+    scenes: int = 20
+
+    def __post_init__(self) -> None:
+        for name, least in (("frames", 4), ("size", 16), ("channels", 1), ("width", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be {least} or more")
+        if self.scenes != 20:
+            raise ValueError(f"scenes={self.scenes!r}: must be 20, ten digits' two motions")
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, H, W, C) of the clips it reads."""
+        return (self.frames, self.size, self.size, self.channels)
+
+    def build(self) -> BouncingReader:
+        """The learner, freshly initialised from torch's default generator."""
+        return BouncingReader(self)
+
+
+class BouncingReader(Learner):
+    """Binary cross entropy of all things that may be seen, summed over them."""
+
+    kind = "reader"
+    phases = ("network",)
+    conditions = ("scene_bk",)
+    needs_clips = True
+
+    def __init__(self, config: BouncingReaderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scenes = config.scenes
+        w = config.width
+        layers: list[nn.Module] = []
+        widths = (config.channels, w, 2 * w, 4 * w, 8 * w)
+        for n, (c_in, c_out) in enumerate(pairwise(widths)):
+            stride = (1 if n < 2 else 2, 2, 2)
+            layers += [nn.Conv3d(c_in, c_out, 3, stride, 1, bias=False)]
+            layers += [nn.BatchNorm3d(c_out), nn.ReLU(inplace=True)]
+        self.network = nn.Sequential(
+            *layers, nn.AdaptiveMaxPool3d(1), nn.Flatten(), nn.Linear(8 * w, config.scenes)
+        )
+
+    def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """None: (count, 0)."""
+        return torch.empty(count, 0)
+
+    def blank(self, count: int) -> dict[str, Tensor]:
+        """Clips that show nothing."""
+        return {"scene_bk": torch.zeros(count, self.scenes)}
+
+    def loss(
+        self,
+        phase: str,
+        video_bcthw: Tensor,
+        noise: Tensor,  # noqa: ARG002
+        **conditions: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As metrics: loss; and accuracy, the share of the batch's clips of which just as many
+        things as they show are the likeliest. conditions: scene_bk, float, 1 where it is seen."""
+        scene_bk = conditions["scene_bk"]
+        logits_bk = self.call(phase, video_bcthw).float()
+        each_bk = F.binary_cross_entropy_with_logits(logits_bk, scene_bk, reduction="none")
+        loss = each_bk.sum(1).mean()
+        right_b = read_right(logits_bk.detach(), scene_bk)
+        return loss, {"loss": loss.detach(), "accuracy": right_b.float().mean()}
+
+    @torch.no_grad()
+    def predict(self, video_bcthw: Tensor) -> Tensor:
+        """(B, K) float32: the probability that each thing is seen."""
+        with evaluating(self.network):
+            logits_bk: Tensor = self.network(video_bcthw)
+        return logits_bk.float().sigmoid()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        noise: Tensor,  # noqa: ARG002
+        video_bcthw: Tensor | None = None,
+        **_: Tensor,
+    ) -> dict[str, Tensor]:
+        """The clips that it was given to read. Raises ValueError without any."""
+        if video_bcthw is None:
+            raise ValueError("a reader makes no videos: give clips, or ask it to predict")
+        return {"sample": video_bcthw}
+
+
+def likeliest(score_bk: Tensor, count_b: Tensor) -> Tensor:
+    """bool (B, K): the count_b[b] largest of each row."""
+    rank_bk = score_bk.argsort(1, descending=True).argsort(1)
+    return rank_bk < count_b[:, None]
+
+
+def read_right(score_bk: Tensor, scene_bk: Tensor) -> Tensor:
+    """bool (B,): whether the likeliest things are all those that are there."""
+    there_bk = scene_bk > 0
+    return (likeliest(score_bk, there_bk.sum(1)) == there_bk).all(1)
