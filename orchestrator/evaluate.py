@@ -4,17 +4,20 @@
     python -m orchestrator.evaluate vgan_golf-0a1b2c3d --classifier ucf101_finetune-8899aabb
     python -m orchestrator.evaluate vgan_golf-0a1b2c3d --fvd-weights i3d_torchscript.pt
     python -m orchestrator.evaluate ucf101_finetune-8899aabb --data ucf101_test01
+    python -m orchestrator.evaluate sync_draw_one_digit_captions-1a2b3c4d \
+        --data bouncing_one_unseen --reader bouncing_reader_one-5e6f7081
     python -m orchestrator.evaluate --curve ucf101_finetune-... ucf101_random-... ...
 
 Generating models: how still backgrounds are and how much they flicker, beside real clips where
 there are some; the Frechet distance in a classifier's features, or, with I3D's weights, FVD. An
 autoencoder also: how well it gives clips back; a future model: how far it is from what came. A
 classifier: accuracy by source video, the mean over several runs (the splits), and with --curve
-against the share of labels.
+against the share of labels. A model that draws: its bound on clips it has not seen, and with
+--reader whether its videos show what captions say.
 
 RUN is as for orchestrator.generate. --data is by default the dataset that a run was trained on, if
-it is here; of a classifier the one with `test` for `train` in its name. Results go to the run's
-MLflow metrics (`val/*`) and artifacts, to evaluation.json in its folder, and to --out.
+it is here; of classifiers and models that draw the one with `test` for `train` in its name. Results
+go to the run's MLflow metrics (`val/*`) and artifacts, its evaluation.json, and to --out.
 
 Exit status: 0 done, 1 the work failed, 2 the call was wrong.
 """
@@ -44,6 +47,7 @@ from shards.storage import open_store
 
 FILE = "evaluation.json"  # in a run's store
 _REAL, _ERROR = "real_", "_error"
+_TESTED = ("classifier", "drawing", "reader")  # with clips that they have not learned from
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--clips", type=int, default=256, metavar="N", help="of each, at most: 256")
     out.add_argument("--classifier", metavar="RUN", help="a Frechet distance in its features")
     out.add_argument("--fvd-weights", metavar="PATH", help="I3D as TorchScript: FVD")
+    out.add_argument("--reader", metavar="RUN", help="what does a video drawn from a caption show?")
+    out.add_argument("--draws", type=int, default=1, metavar="N", help="importance-weighted bound")
     out.add_argument("--curve", action="store_true", help="accuracy against the share of labels")
     out.add_argument("--out", type=Path, metavar="DIR", help="pictures; default: var/evaluation")
     out.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -155,6 +161,8 @@ def _work(
         features.append(of_classifier(_loaded(given.classifier, site, device)))
     if given.fvd_weights:
         features.append(of_i3d(given.fvd_weights, device))
+    require(1 <= given.draws <= 10_000, "--draws", given.draws, "from 1 to 10000")
+    reader = _loaded(given.reader, site, device) if given.reader else None
     done: list[Evaluation] = []
     results: list[Result] = []
     for run in given.runs:
@@ -170,7 +178,9 @@ def _work(
             )
         found = _kept(trained, source) if given.curve else None
         if found is None:
-            found = evaluate(trained, source, given.clips, features)
+            found = evaluate(
+                trained, source, given.clips, features, reader=reader, draws=given.draws
+            )
             _keep(found, trained, site, out)
         done.append(found)
         if given.curve:
@@ -195,9 +205,11 @@ def _loaded(run: str, site: Site, device: torch.device) -> Trained:
 def _source(trained: Trained, name: str | None, site: Site) -> Source | None:
     """The clips to measure with; None where none were named and the training data is not here."""
     learned = trained.record["data"]["name"]
-    if trained.kind == "classifier" and name is None:
-        name = learned.replace("train", "test")
-        if name == learned:
+    if trained.kind in _TESTED and name is None:
+        name = learned.replace("train", "test").replace("_all", "_test")
+        if name == learned and trained.kind == "drawing":
+            name = None
+        elif name == learned:
             raise ValueError(
                 f"{trained.name} was trained on {learned}: name the clips to test it with, --data "
                 "NAME (--data of the same name measures what it remembers)"

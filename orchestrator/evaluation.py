@@ -21,7 +21,7 @@ from models.metrics import (
     of_videos,
     stillness,
 )
-from orchestrator import detectors, figures, pictures
+from orchestrator import detectors, drawings, figures, pictures
 from orchestrator.clips import Clips, clips_of, watched
 from orchestrator.features import Features
 from orchestrator.loop import to_video
@@ -70,10 +70,19 @@ class Evaluation:
 
 
 def evaluate(
-    trained: Trained, source: Source | None, clips: int, features: Sequence[Features]
+    trained: Trained,
+    source: Source | None,
+    clips: int,
+    features: Sequence[Features],
+    *,
+    reader: Trained | None = None,
+    draws: int = 1,
 ) -> Evaluation:
-    """Measures the model with at most `clips` clips of its own and of the source's; a classifier
-    with all. Raises ValueError where its kind needs clips and there are none, or they do not fit.
+    """Measures the model with at most `clips` clips of its own and of the source's; a classifier or
+    reader with all. Raises ValueError where its kind needs clips and there are none, or they do not
+    fit.
+
+    reader: judges what is drawn from captions. draws: see `drawings.bounds`.
     """
     data = None
     if source is not None:
@@ -88,6 +97,17 @@ def evaluate(
         _classify(out, trained, source.dataset)
         _units(out, trained, source.dataset)
         return out
+    if trained.kind == "reader":
+        assert source is not None, "the command asks for test clips"
+        _take(out, drawings.reading(trained, source.dataset))
+        out.clips = source.dataset.samples
+        return out
+    if trained.kind == "drawing":
+        if source is None:
+            raise ValueError(f"{trained.name} is measured on clips: give --data NAME")
+        _take(out, drawings.measured(trained, source.dataset, clips, reader, draws))
+        if not features:
+            return out
     made, real = _Seen(features), _Seen(features)
     if trained.kind == "future":
         if source is None:
@@ -234,6 +254,12 @@ def _go_on(out: Evaluation, trained: Trained, dataset: Dataset, made: _Seen, rea
     out.files["futures.gif"] = pictures.animated_rows(rows)
     out.files["futures.mp4"] = pictures.animated_rows_mp4(rows)
     out.files["futures.png"] = pictures.streams_sheet(rows)
+
+
+def _take(out: Evaluation, found: drawings.Measured) -> None:
+    out.metrics |= found.metrics
+    out.how |= found.how
+    out.files |= found.files
 
 
 def _classify(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
