@@ -5,6 +5,7 @@
     python -m orchestrator.generate var/runs/NAME/checkpoints/00000500
     python -m orchestrator.generate vgan_future_golf --image photo.jpg  how a picture goes on
     python -m orchestrator.generate vgan_future_golf --data golf        beside how clips went on
+    python -m orchestrator.generate RUN --caption "digit 3 is moving up and down"
 
 RUN is a run's name, an MLflow run id, the path of a run or a checkpoint, or a registered model:
 NAME or models:/NAME/VERSION. Clip i is a function of the weights and of seed + i alone. It runs on
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator import command, pictures, postscript
+from orchestrator import command, drawings, pictures, postscript
 from orchestrator.clips import open_data, some_clips
 from orchestrator.config import require
 from orchestrator.pictures import Pixels
@@ -46,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
         "--image", action="append", default=[], metavar="FILE", help="of a future model; repeatable"
     )
     out.add_argument("--data", metavar="NAME", help="a dataset whose clips a future model goes on")
+    out.add_argument(
+        "--caption", action="append", default=[], metavar="TEXT", help="what to draw; repeatable"
+    )
     out.add_argument("--out", type=Path, metavar="DIR", help="default: var/generated/RUN")
     out.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return out
@@ -88,9 +92,9 @@ def _made(
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """(the pictures, a lossless strip of each clip), by file name."""
     kind, first = trained.kind, given.seed
-    if kind == "classifier":
+    if kind in ("classifier", "reader"):
         raise ValueError(
-            f"{trained.name} is a classifier and makes no video; "
+            f"{trained.name} is a {kind} and makes no video; "
             f"python -m orchestrator.evaluate {given.run} says how often it is right"
         )
     if kind != "future" and (given.image or given.data):
@@ -98,15 +102,30 @@ def _made(
         raise ValueError(
             f"{option}: {trained.name} goes on from nothing; that is for future models"
         )
+    if given.caption and not trained.words:
+        raise ValueError(f"--caption: {trained.name} draws from no captions")
+    if given.caption:
+        trained.conditions(given.caption)  # all words are known
+
+    def says(seeds: range) -> list[str] | None:
+        """The captions in turn, one a clip."""
+        asked = given.caption
+        return [asked[(seed - first) % len(asked)] for seed in seeds] if asked else None
+
     files: dict[str, bytes] = {}
     if kind == "future":
         files, parts = _futures(trained, given, site)
     else:
-        parts = trained.sample(range(first, first + min(given.count, _SHOWN)))
+        seeds = range(first, first + min(given.count, _SHOWN))
+        parts = trained.sample(seeds, captions=says(seeds))
+    if kind == "drawing":
+        seeds = seeds[:_APART]
+        files = drawings.strokes(trained, seeds, says(seeds))
     strips = [pictures.strip(clip) for clip in parts["sample"]]
     while kind != "future" and len(strips) < given.count:
         more = range(first + len(strips), first + min(given.count, len(strips) + _SHOWN))
-        strips += [pictures.strip(clip) for clip in trained.sample(more)["sample"]]
+        made = trained.sample(more, captions=says(more))["sample"]
+        strips += [pictures.strip(clip) for clip in made]
     files |= _pictures({name: part[:_SHOWN] for name, part in parts.items()})
     return files, {f"clips/{n:04d}.png": data for n, data in enumerate(strips)}
 

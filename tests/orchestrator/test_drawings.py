@@ -12,6 +12,7 @@ from orchestrator import drawings, pictures
 from orchestrator.config import override
 from orchestrator.evaluate import main
 from orchestrator.experiments import EXPERIMENTS
+from orchestrator.generate import main as generate_main
 from orchestrator.site import Site
 from orchestrator.trained import find_trained
 from shards.bouncing import Bouncing, find_glyphs
@@ -180,4 +181,28 @@ def test_evaluate_draws_reads_and_refuses(drawn, digits, finish, site, capsys):
         ([plain.name, "--draws", "0"], "--draws=0: must be from 1"),
     ):
         assert main([*arguments, *out]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_generate_draws_the_captions_in_turn_and_names_unknown_words(drawn, site, capsys):
+    model, plain = drawn("sync_draw_one_digit_captions"), drawn("sync_draw_one_digit")
+    out = ["--out", str(site / "made"), "--count", "3"]
+    up, left = "digit 3 is moving up and down", "digit 7 is moving left and right"
+    assert generate_main([model.name, "--caption", up, "--caption", left, *out]) == 0
+    expected = model.sample(range(3), captions=[up, left, up])["sample"]
+    for n in range(3):
+        strip = np.asarray(Image.open(site / f"made/clips/{n:04d}.png"))
+        assert np.array_equal(strip, np.concatenate(list(expected[n]), axis=1))
+    assert (site / "made/canvas.gif").stat().st_size > 1000
+    assert generate_main([plain.name, *out]) == 0
+    capsys.readouterr()
+    for arguments, message in (
+        ([model.name], "give --caption TEXT"),
+        (
+            [model.name, "--caption", "digit 3 is movin up"],
+            "no word 'movin'; did you mean 'moving'",
+        ),
+        ([plain.name, "--caption", up], "draws from no captions"),
+    ):
+        assert generate_main([*arguments, *out]) == 2
         assert message in capsys.readouterr().err
