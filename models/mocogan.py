@@ -3,8 +3,8 @@
 A video is made frame by frame by one image generator, of a content code that stays and a motion
 code that a recurrent network moves. One discriminator judges single frames, one whole clips.
 
-Sources. The paper's abstract and introduction: content is kept fixed, motion is a stochastic path in
-the latent space of images, and image and video discriminators judge. What is known of the authors'
+Sources. The paper's abstract and introduction: content is kept fixed, motion is a path in the
+latent space of images, and image and video discriminators judge. What is known of the authors'
 training: a GRU makes 10 values of motion beside 50 of content, 16 frames, the cross entropy of one
 logit summed over real and made clips, optionally a category as InfoGAN's, Adam of 2e-4 (0.5, 0.999)
 with a weight decay of 1e-5. As the method is cited, without its text at hand: z_C ~ N(0, I) once a
