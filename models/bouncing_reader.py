@@ -10,12 +10,12 @@ Legend: b clips, c channels, t frames, h rows, w columns, k things that may be s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.clip_classifier import LEAST_FRAMES, LEAST_SIZE, clip_features
 from models.learner import Learner, evaluating
 
 
@@ -30,9 +30,10 @@ class BouncingReaderConfig:
     scenes: int = 20
 
     def __post_init__(self) -> None:
-        for name, least in (("frames", 4), ("size", 16), ("channels", 1), ("width", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be {least} or more")
+        least = {"frames": LEAST_FRAMES, "size": LEAST_SIZE, "channels": 1, "width": 1}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be {minimum} or more")
         if self.scenes != 20:
             raise ValueError(f"scenes={self.scenes!r}: must be 20, ten digits' two motions")
 
@@ -58,15 +59,11 @@ class BouncingReader(Learner):
         super().__init__()
         self.config = config
         self.scenes = config.scenes
-        w = config.width
-        layers: list[nn.Module] = []
-        widths = (config.channels, w, 2 * w, 4 * w, 8 * w)
-        for n, (c_in, c_out) in enumerate(pairwise(widths)):
-            stride = (1 if n < 2 else 2, 2, 2)
-            layers += [nn.Conv3d(c_in, c_out, 3, stride, 1, bias=False)]
-            layers += [nn.BatchNorm3d(c_out), nn.ReLU(inplace=True)]
         self.network = nn.Sequential(
-            *layers, nn.AdaptiveMaxPool3d(1), nn.Flatten(), nn.Linear(8 * w, config.scenes)
+            *clip_features(config.channels, config.width),
+            nn.AdaptiveMaxPool3d(1),
+            nn.Flatten(),
+            nn.Linear(8 * config.width, config.scenes),
         )
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002

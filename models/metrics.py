@@ -108,3 +108,22 @@ def of_videos(probability_nk: Tensor, video_n: Sequence[str]) -> tuple[list[str]
 def confusion(label_n: Tensor, predicted_n: Tensor, classes: int) -> Tensor:
     """(classes, classes) int64: how often the true class (row) was taken for another (column)."""
     return (label_n * classes + predicted_n).bincount(minlength=classes**2).view(classes, classes)
+
+
+def class_scores(probability_nk: Tensor) -> dict[str, float]:
+    """VideoVAE's scores of videos, from a classifier's probabilities of each (Eq. 10 to 12).
+
+    In nats. i_score: exp(H(mean of the rows) - mean of H(row)), from 1 to k. intra_e: the sum of
+    the rows' entropies, as Eq. 11 prints it, which grows with n; intra_e_mean: their mean.
+    inter_e: the entropy of the likeliest classes' shares, at most ln k.
+    """
+    p = probability_nk.double()
+    each_n = torch.special.entr(p).sum(1)
+    marginal = torch.special.entr(p.mean(0)).sum()
+    shares_k = p.argmax(1).bincount(minlength=p.shape[1]) / len(p)
+    return {
+        "i_score": float((marginal - each_n.mean()).exp()),
+        "intra_e": float(each_n.sum()),
+        "intra_e_mean": float(each_n.mean()),
+        "inter_e": float(torch.special.entr(shares_k).sum()),
+    }

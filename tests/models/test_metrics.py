@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 
 from models.metrics import (
+    class_scores,
     confusion,
     deviation,
     flicker,
@@ -137,3 +139,28 @@ def test_of_videos_means_the_clips_of_each_so_that_the_surer_clip_decides():
 def test_confusion_counts_true_classes_by_row():
     label, predicted = torch.tensor([0, 0, 2, 2, 2]), torch.tensor([0, 1, 2, 2, 0])
     assert confusion(label, predicted, 3).tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 2]]
+
+
+def test_class_scores_of_known_distributions():
+    sure = torch.eye(4).repeat(3, 1)  # 12 videos, four classes alike
+    found = class_scores(sure)
+    assert found["i_score"] == pytest.approx(4)
+    assert found["intra_e"] == found["intra_e_mean"] == 0
+    assert found["inter_e"] == pytest.approx(np.log(4))
+    vague = class_scores(torch.full((12, 4), 0.25))
+    assert vague["i_score"] == pytest.approx(1)
+    assert vague["intra_e"] == pytest.approx(12 * np.log(4))
+    assert vague["inter_e"] == 0  # all are taken for the first class
+    collapsed = class_scores(torch.eye(4)[:1].repeat(12, 1))
+    assert (collapsed["i_score"], collapsed["inter_e"]) == (pytest.approx(1), 0)
+
+
+def test_class_scores_are_the_printed_sums_by_scipy():
+    p = torch.rand(30, 5, generator=torch.Generator().manual_seed(0)).softmax(1).double()
+    rows = [scipy.stats.entropy(row) for row in p.numpy()]
+    found = class_scores(p)
+    assert found["intra_e"] == pytest.approx(sum(rows))
+    kl = [scipy.stats.entropy(row, p.mean(0).numpy()) for row in p.numpy()]
+    assert found["i_score"] == pytest.approx(np.exp(np.mean(kl)))  # Eq. 10
+    counts = np.bincount(p.argmax(1).numpy(), minlength=5)
+    assert found["inter_e"] == pytest.approx(scipy.stats.entropy(counts))
