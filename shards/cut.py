@@ -7,66 +7,34 @@ an exception: it becomes a reason, counted and reported.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import cv2
-import simplejpeg
-
+from shards.clip import encode_clip, grey, pixels_of
+from shards.direction import direction
 from shards.duplicates import perceptual_hash
+from shards.fate import VideoReport
 from shards.recipe import Recipe
-from shards.scene import DECODED_PX, classifier
+from shards.scene import DECODED_PX, judged
 from shards.sources import Source, open_source
-from shards.stabilize import (
-    SUPERSAMPLE,
-    ClipRejectedError,
-    Stabilized,
-    registration_px,
-    stabilize,
-)
+from shards.stabilize import SUPERSAMPLE, ClipRejectedError, registration_px
 from shards.storage import UnreachableError
 from shards.strips import Archive, clips_of, read_strip
-from shards.video import Frame, Image, Picture, Video, VideoRejectedError
+from shards.video import Frame, Image, Video, VideoRejectedError
 from shards.watch import SourceTimedOutError
+from shards.windows import first_frames
 
 Sample = tuple[str, bytes]
 """A member's name and data."""
+ABOUT = ("attributes", "caption")
+"""What a clip's provenance may say of what it shows; its source's report says it, too."""
 COMMIT_BYTES = 1 << 30
 """Of an archive's clips that are committed together: what a restart may have to cut again."""
-
-
-@dataclass(kw_only=True, slots=True)
-class VideoReport:
-    """What became of one source. All of it is a function of the content but `cpu_s`.
-
-    reason: why nothing of it was kept, or None. note: why only a part was looked at, or None.
-    frames: slots of the grid. rejected: (start frame, reason, detail) per clip.
-    cpu_s: seconds of processor time by stage.
-    """
-
-    source: str
-    id: str
-    etag: str | None = None
-    codec: str | None = None
-    width: int | None = None
-    height: int | None = None
-    source_fps: float | None = None
-    frames: int = 0
-    seconds: float = 0.0
-    clips: int = 0
-    rejected: list[tuple[int, str, str]] = field(default_factory=list)
-    reason: str | None = None
-    detail: str | None = None
-    note: str | None = None
-    cpu_s: dict[str, float] = field(
-        default_factory=lambda: {"decode": 0.0, "stabilize": 0.0, "encode": 0.0}
-    )
 
 
 class Cutter:
@@ -131,17 +99,13 @@ class Cutter:
         report, recipe = self.report, self.recipe
         with open_source(self.source, self._moved) as (file, etag):
             report.etag = etag
-            with Video(
-                file,
-                fps=recipe.fps,
-                canvas_px=recipe.size_px * SUPERSAMPLE,
-                gray_px=registration_px(recipe.stabilizer),
-                scene_px=DECODED_PX,
-                scene_every=recipe.frames if recipe.scene else 0,
-            ) as video:
+            starts = first_frames(self.source, recipe, lambda: self._counted(file))
+            with self._opened(file) as video:
                 report.codec, report.source_fps = video.codec, video.source_fps
                 report.width, report.height = video.source_size
-                yield from self._clips(video)
+                clips = self._clips(video) if starts is None else self._chosen(video, set(starts))
+                for clip in clips:
+                    yield from self._sample(clip)
                 report.note = video.damage and f"stopped early: {video.damage}"
         if not report.frames:
             raise VideoRejectedError("undecodable", video.damage or "no pictures in it")
@@ -149,6 +113,32 @@ class Cutter:
             takes = f"a clip takes {recipe.least_frames}"
             length = f"{report.frames} frames at {recipe.fps} fps, {takes}"
             raise VideoRejectedError("too_short", length)
+
+    def _opened(self, file: BinaryIO | str) -> Video:
+        recipe = self.recipe
+        if not isinstance(file, str):
+            file.seek(0)
+        return Video(
+            file,
+            fps=recipe.fps,
+            canvas_px=recipe.size_px * (SUPERSAMPLE if recipe.fit == "crop" else 1),
+            gray_px=registration_px(recipe.stabilizer),
+            scene_px=DECODED_PX,
+            scene_every=recipe.frames if recipe.scene else 0,
+            fit=recipe.fit,
+        )
+
+    def _counted(self, file: BinaryIO | str) -> int:
+        """How many slots of the grid a video has."""
+        before, count = time.process_time(), 0
+        with self._opened(file) as video:
+            for _ in video.frames():
+                count += 1
+                self._moved()
+            if not count:
+                raise VideoRejectedError("undecodable", video.damage or "no pictures in it")
+        self._spent("decode", before)
+        return count
 
     def _strip(self) -> Iterator[tuple[str, bytes]]:
         with open_source(self.source, self._moved) as (file, etag):
@@ -186,33 +176,51 @@ class Cutter:
         self._spent("decode", before)
         report.frames += len(strip)
         report.seconds = round(report.frames / recipe.fps, 3)
-        for start, clip in clips_of(strip, recipe):
+        starts = first_frames(self.source, recipe, lambda: len(strip))
+        for start, clip in clips_of(strip, recipe, starts):
             here = {"start_frame": start, "start_s": round(start / recipe.fps, 3)}
             labels = {"labels": self.source.labels, "frames": min(len(strip), recipe.frames)}
             yield from self._members(start if entry is None else entry, clip, note | here | labels)
             if entry is not None:
                 return
 
-    def _clips(self, video: Video) -> Iterator[tuple[str, bytes]]:
-        clip: list[Frame] = []
+    def _frames(self, video: Video) -> Iterator[Frame]:
         frames = iter(video.frames())
         while True:
             before = time.process_time()
             frame = next(frames, None)
             self._spent("decode", before)
             if frame is None:
-                if self.recipe.least_frames <= len(clip) == self.report.frames:
-                    yield from self._sample(clip)  # all there is of a short video
                 return
             self._moved()
             self.report.frames += 1
             self.report.seconds = round(self.report.frames / self.recipe.fps, 3)
+            yield frame
+
+    def _clips(self, video: Video) -> Iterator[list[Frame]]:
+        """Clips that follow one another, each within a segment."""
+        clip: list[Frame] = []
+        for frame in self._frames(video):
             if clip and frame.segment != clip[0].segment:
                 clip = []
             clip.append(frame)
             if len(clip) == self.recipe.frames:
-                yield from self._sample(clip)
+                yield clip
                 clip = []
+        if self.recipe.least_frames <= len(clip) == self.report.frames:
+            yield clip  # all there is of a short video
+
+    def _chosen(self, video: Video, starts: set[int]) -> Iterator[list[Frame]]:
+        """The clips that begin at `starts`; they may overlap."""
+        last: deque[Frame] = deque(maxlen=self.recipe.frames)
+        for frame in self._frames(video):
+            last.append(frame)
+            if len(last) == self.recipe.frames and last[0].index in starts:
+                if last[0].segment == frame.segment:
+                    yield list(last)
+                else:
+                    gap = "the video jumps within it"
+                    self.report.rejected.append((last[0].index, "gap", gap))
 
     def _sample(self, clip: list[Frame]) -> Iterator[tuple[str, bytes]]:
         """The clip's members; one that is too short repeats its last frame, as VGAN's loader."""
@@ -220,42 +228,41 @@ class Cutter:
         start = clip[0].index
         short = {"frames": len(clip)} if len(clip) < recipe.frames else {}
         clip = clip + clip[-1:] * (recipe.frames - len(clip))
+        pictures = [frame.picture for frame in clip]
         before = time.process_time()
         try:
-            if any(frame.picture.corrupt for frame in clip):
+            if any(picture.corrupt for picture in pictures):
                 raise ClipRejectedError("damaged", 0, "the decoder repaired a picture")
-            scene = self._judged([frame.picture for frame in clip])
+            scene = judged(recipe.scene, pictures)
             before = self._spent("judge", before)
-            steady = stabilize(
-                [frame.picture for frame in clip],
-                backend=recipe.stabilizer,
-                size_px=recipe.size_px,
-            )
+            pixels, held = pixels_of(pictures, recipe)
+            about = self._described(pixels)
         except ClipRejectedError as error:
             report.rejected.append((start, error.reason, str(error)))
             return
         finally:
             self._spent("stabilize", before)
-        note = self._provenance(clip[0], steady) | scene | short
-        yield from self._members(start, steady.clip, note)
+        note = self._provenance(clip[0]) | {"stabilizer": held} | scene | short | about
+        yield from self._members(start, pixels, note)
 
-    def _judged(self, pictures: list[Picture]) -> dict[str, Any]:
-        """The clip's scores, for its provenance. Raises ClipRejectedError `other_scene`."""
-        wanted = self.recipe.scene
-        if wanted is None:
-            return {}
-        model = classifier(wanted)
-        scores = model.scores([p.scene for p in pictures if p.scene is not None])
-        score = model.of_scene(scores)
-        top = [(model.labels[n], round(float(scores[n]), 4)) for n in (-scores).argsort()[:3]]
-        if score < wanted.least:
-            said = f"{wanted.scene} {score:.3f}, rather {top[0][0]} {top[0][1]:.3f}"
-            raise ClipRejectedError("other_scene", 0, said)
-        return {"scene": {"name": wanted.scene, "score": round(score, 4), "top": top}}
+    def _described(self, clip: Image) -> dict[str, Any]:
+        """The clip's attributes and caption, as far as it has any. Raises ClipRejectedError."""
+        source, about = self.source, dict[str, Any]()
+        attributes, caption = dict(source.attributes), source.caption
+        if source.directed:
+            attributes["direction"] = direction(clip)
+            caption = f"{caption} {attributes['direction']}"
+        if attributes:
+            about["attributes"] = attributes
+        if caption is not None:
+            about["caption"] = caption
+        return about
 
     def _members(self, number: int, clip: Image, note: dict[str, Any]) -> list[tuple[str, bytes]]:
         """A kept clip's."""
         before = time.process_time()
+        if self.recipe.channels == 1:
+            clip = grey(clip)
         key = f"{self.source.id}_{number:08d}"
         members = [
             (f"{key}.{self.recipe.encoding}", encode_clip(clip, self.recipe)),
@@ -264,14 +271,12 @@ class Cutter:
         self.hashes.append((key, perceptual_hash(clip)))
         self._spent("encode", before)
         self.report.clips += 1
+        about = {name: note[name] for name in ABOUT if name in note}
+        if about:
+            self.report.described.append((number, about))
         return sorted(members)
 
-    def _provenance(self, first: Frame, steady: Stabilized) -> dict[str, Any]:
-        held = {
-            "backend": self.recipe.stabilizer,
-            "opencv": cv2.__version__,
-            **dataclasses.asdict(steady.quality),
-        }
+    def _provenance(self, first: Frame) -> dict[str, Any]:
         return {
             "source": self.source.name,
             "etag": self.report.etag,
@@ -279,25 +284,12 @@ class Cutter:
             "start_s": round(first.time_s, 3),
             "source_fps": self.report.source_fps,
             "labels": self.source.labels,
-            "stabilizer": None if self.recipe.stabilizer == "none" else held,
         }
 
     def _spent(self, stage: str, before: float) -> float:
         now = time.process_time()
         self.report.cpu_s[stage] = self.report.cpu_s.get(stage, 0.0) + now - before
         return now
-
-
-def encode_clip(clip: Image, recipe: Recipe) -> bytes:
-    """(T, S, S, 3) uint8 as the recipe's member: a vertical JPEG strip, or the raw bytes."""
-    if recipe.encoding == "u8":
-        return clip.tobytes()
-    frames, height, width, channels = clip.shape
-    strip = clip.reshape(frames * height, width, channels)
-    jpeg: bytes = simplejpeg.encode_jpeg(
-        strip, quality=recipe.jpeg_quality, colorspace="RGB", colorsubsampling="444", fastdct=False
-    )
-    return jpeg
 
 
 def canonical_json(value: Any) -> bytes:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from shards.generated import whole
-from shards.manifest import LABEL, WORD, Manifest, load_manifest
+from shards.manifest import ATTRIBUTE, LABEL, WORD, Manifest, load_manifest
 from shards.storage import Store, open_store
 
 _NAMED = 3  # faults named in a message before "and n more"
@@ -52,6 +52,15 @@ class Dataset:
     def words(self) -> list[str]:
         """The words of its clips' captions, sorted; empty without any."""
         return self._counted(WORD)
+
+    @property
+    def attributes(self) -> dict[str, list[str]]:
+        """The values of each attribute that all of its clips have, sorted; empty without any."""
+        values: dict[str, list[str]] = {}
+        for counted in self._counted(ATTRIBUTE):
+            name, _, value = counted.partition(" ")
+            values.setdefault(name, []).append(value)
+        return values
 
     def _counted(self, prefix: str) -> list[str]:
         counts = self.manifest.counts

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shards.clip import grey
 from shards.video import Image
 
 Hashes = npt.NDArray[np.uint64]
@@ -24,10 +25,9 @@ _WINDOW = 32
 
 
 def perceptual_hash(clip: Image) -> str:
-    """32 hex digits of a clip (T, S, S, 3)."""
+    """32 hex digits of a clip (T, S, S, C)."""
     bits = []
-    for frame in (clip[0], clip[-1]):
-        gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    for gray in grey(clip[[0, -1]])[..., 0]:
         cells = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
         bits.append(cells[:, :-1] > cells[:, 1:])
     return np.packbits(np.array(bits)).tobytes().hex()
@@ -68,9 +68,11 @@ def rejecting(
 
 def _rejecting(video: dict[str, Any], gone: list[tuple[int, str, str]]) -> dict[str, Any]:
     left = video["clips"] - len(gone)
+    copies = {start for start, _, _ in gone}
     return {
         **video,
         "clips": left,
         "rejected": [*video["rejected"], *gone],
+        "described": [each for each in video.get("described", ()) if each[0] not in copies],
         "reason": video["reason"] if left or not gone else "no_clip_kept",
     }

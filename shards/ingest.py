@@ -23,7 +23,6 @@ from shards.pack import finished_packs, groups, pack_jobs, pack_shard
 from shards.progress import Progress
 from shards.recipe import Recipe
 from shards.report import REPORT, Outcome, count, reasons, report_json, seal, summary
-from shards.sources import find_sources
 from shards.spill import (
     SPILLS,
     CutJob,
@@ -70,7 +69,7 @@ def ingest(
     OccupiedError for a `dst` that is taken, NothingKeptError.
     """
     src, dst = (where if "://" in where else str(Path(where).absolute()) for where in (src, dst))
-    sources = taken(find_sources(src, recipe.reads), src, recipe)
+    sources = taken(src, recipe)
     plan = Plan(recipe=recipe, sources=tuple(sources))
     store = open_store(dst)
     if fresh:

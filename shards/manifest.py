@@ -19,6 +19,8 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 LABEL = "label "  # begins the counts of a class's clips
 WORD = "word "  # begins those of a word in captions
+ATTRIBUTE = "attribute "  # begins those of an attribute's clips, by its name and value
+OF_CONTENT = (LABEL, WORD, ATTRIBUTE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +70,9 @@ class Shard:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """A dataset, whole. `counts` says how many sources were read, kept, and rejected, by reason,
-    and how many clips of each class were kept, `label <name>`, and how often each word occurs in
-    captions, `word <word>`."""
+    and how many clips of each class were kept, `label <name>`, how many of each value of their
+    attributes, `attribute <name> <value>`, and how often each word occurs in captions, in lower
+    case, `word <word>`."""
 
     clip: ClipFormat
     shards: tuple[Shard, ...]

@@ -5,12 +5,27 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from shards.recipe import RECIPES, SCENES, DrawnSplit, ListedSplit, Recipe, SceneFilter, find_recipe
+from shards import kth
+from shards.recipe import (
+    RECIPES,
+    SCENES,
+    DrawnSplit,
+    Recipe,
+    SceneFilter,
+    Split,
+    WithinSplit,
+    find_recipe,
+)
 from shards.scene import scene_filter
 from shards.ucf101 import find_split
 from shards.watch import Limits
+
+PART_OF: dict[str, Literal["frames", "clips"]] = {"weizmann": "frames", "chairs": "clips"}
+"""What --part parts, where it is not the sources of a class."""
+SHARES: dict[Any, float] = {"frames": 1 / 3, "clips": 1 / 4}
+"""VideoVAE's (2018, Section 5.1) test shares of a video's frames and of a chair's sequences."""
 
 
 def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
@@ -25,15 +40,21 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     add("destination", metavar="DST", help="the dataset to make")
     add("--recipe", default="flickr", help=f"one of: {', '.join(RECIPES)}")
     add("--workers", type=int, help="tasks at a time (default: every CPU)")
-    add("--stabilizer", help="sift, sift320 (default), lk, or none (default of ucf101)")
+    add("--frames", type=int, help="of a clip (default: the recipe's)")
+    add("--size", type=int, help="side of a frame in pixels (default: the recipe's)")
+    add("--stabilizer", help="sift, sift320 (default of flickr), lk, or none")
+    add("--fit", help="to a square: crop its middle, squash it, or pad it with black")
     add("--encoding", help="jpg (default) or u8")
     add("--scene", help=f"keep only clips of it: {', '.join(SCENES)}, or any label")
     add("--scene-model", help="classifier of places: TorchScript, or .onnx")
     add("--scene-labels", help="its labels, one per line")
     add("--scene-score", type=float, default=0.2, help="probability to ask for (default: 0.2)")
     add("--split", metavar="LIST", help="recipe ucf101: only what trainlist01.txt, say, names")
-    add("--part", help="train or test: only this part of the sources of each class")
-    add("--test-share", type=float, help="of a class's sources, in the test part (default: 0.33)")
+    add("--actions", metavar="A,B", help=f"recipe kth: only these of {', '.join(kth.ACTIONS)}")
+    add("--clips", type=int, metavar="N", help="so many of each video; 0: one after the other")
+    add("--part", help="train or test: only this part of what there is")
+    add("--part-of", help="sources: of each class (default); frames: each video's first or last")
+    add("--test-share", type=float, help="of the test part (default: 0.33; of frames a third)")
     add(
         "--together",
         type=int,
@@ -64,11 +85,19 @@ def recipe_of(given: argparse.Namespace) -> Recipe:
     Raises ValueError and OSError for what cannot be meant; the files that it names are read.
     """
     recipe = find_recipe(given.recipe)
-    changes = {name: getattr(given, name) for name in ("stabilizer", "encoding", "duplicate_bits")}
+    names = ("stabilizer", "encoding", "duplicate_bits", "frames", "fit")
+    changes = {name: getattr(given, name) for name in names}
+    changes["size_px"] = given.size
     changes["shard_bytes"] = given.shard_mib and given.shard_mib << 20
     changes["scene"] = _scene(given, recipe)
-    changes["split"] = _split(given)
-    return dataclasses.replace(recipe, **_given(changes))
+    changes["split"] = _split(given, recipe)
+    changes["actions"] = kth.chosen(given.actions) if given.actions is not None else None
+    if given.frames is not None:
+        changes["least_frames"] = min(recipe.least_frames, given.frames)
+    changes = _given(changes)
+    if given.clips is not None:
+        changes["clips"] = given.clips or None
+    return dataclasses.replace(recipe, **changes)
 
 
 def limits_of(given: argparse.Namespace) -> Limits:
@@ -80,15 +109,27 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _split(given: argparse.Namespace) -> ListedSplit | DrawnSplit | None:
-    drawn = _given({"test_share": given.test_share, "together": given.together})
+def _split(given: argparse.Namespace, recipe: Recipe) -> Split | None:
     if given.split and given.part:
         raise ValueError("--split and --part: only one of them")
-    if given.part:
-        return DrawnSplit(part=given.part, **drawn)
-    if drawn:
-        raise ValueError("--test-share and --together are of --part train or --part test")
-    return find_split(_absolute(given.split)) if given.split else None
+    if given.split:
+        return find_split(_absolute(given.split))
+    how = _given({"test_share": given.test_share, "together": given.together})
+    if not given.part:
+        if how or given.part_of:
+            raise ValueError(
+                "--part-of, --test-share and --together are of --part train or --part test"
+            )
+        return None
+    of = given.part_of or PART_OF.get(recipe.name, "sources")
+    if of == "sources":
+        return DrawnSplit(part=given.part, **how)
+    if of not in SHARES:
+        raise ValueError(f"--part-of {of}: choose one of sources, {', '.join(SHARES)}")
+    if given.together is not None:
+        raise ValueError(f"--together is of --part-of sources, and these are parts of {of}")
+    share = SHARES[of] if given.test_share is None else given.test_share
+    return WithinSplit(part=given.part, of=of, test_share=share)
 
 
 def _scene(given: argparse.Namespace, recipe: Recipe) -> SceneFilter | None:

@@ -154,7 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shown = list(some_clips(store, manifest, max(1, given.clips)))
+    some = some_clips(store, manifest, max(1, given.clips))
+    shown = [(clip.repeat(3 // clip.shape[-1], axis=-1), note) for clip, note in some]  # grey, too
     clips = [clip for clip, _ in shown]
     folder = Path(given.out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shards.manifest import LABEL, ClipFormat, Manifest, Shard
+from shards.manifest import ATTRIBUTE, LABEL, OF_CONTENT, WORD, ClipFormat, Manifest, Shard
 from shards.spill import Plan
 
 REPORT = "report.json"
@@ -30,6 +30,8 @@ def count(plan: Plan, videos: Sequence[dict[str, Any]]) -> dict[str, int]:
 
     Where every kept clip has a class, also the kept clips of each class of the plan: one whose
     videos were all rejected counts 0, so that the parts of a split agree on what the classes are.
+    So with an attribute and its values, where every kept clip has it; and with the words of their
+    captions, of which only those that occur count.
     """
     counts: Counter[str] = Counter(videos=0, videos_kept=0, clips=0, clips_kept=0)
     seconds = 0.0
@@ -42,7 +44,8 @@ def count(plan: Plan, videos: Sequence[dict[str, Any]]) -> dict[str, int]:
         counts.update(f"clips_rejected_{reason}" for _, reason, _ in video["rejected"])
         seconds += video["seconds"]
     counts["seconds"] = round(seconds)
-    return dict(sorted({**counts, **_by_class(plan, videos)}.items()))
+    of_content = {**_by_class(plan, videos), **_described(plan, videos)}
+    return dict(sorted({**counts, **of_content}.items()))
 
 
 def _by_class(plan: Plan, videos: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -57,6 +60,23 @@ def _by_class(plan: Plan, videos: Sequence[dict[str, Any]]) -> dict[str, int]:
     return counts
 
 
+def _described(plan: Plan, videos: Sequence[dict[str, Any]]) -> dict[str, int]:
+    clips = [about for video in videos for _, about in video.get("described", ())]
+    if not clips or len(clips) < sum(video["clips"] for video in videos):
+        return {}
+    counts: Counter[str] = Counter()
+    if all("caption" in about for about in clips):
+        for about in clips:
+            counts.update(WORD + word for word in about["caption"].lower().split())
+    had = [about.get("attributes", {}) for about in clips]
+    common = set(had[0]).intersection(*had)
+    known = (pair for source in plan.sources for pair in source.attributes if pair[0] in common)
+    counts.update(dict.fromkeys((f"{ATTRIBUTE}{name} {value}" for name, value in known), 0))
+    for attributes in had:
+        counts.update(f"{ATTRIBUTE}{name} {attributes[name]}" for name in common)
+    return counts
+
+
 def seal(plan: Plan, shards: list[Shard], counts: dict[str, int]) -> Manifest:
     """The manifest of a dataset that is complete."""
     recipe = plan.recipe
@@ -65,7 +85,7 @@ def seal(plan: Plan, shards: list[Shard], counts: dict[str, int]) -> Manifest:
             frames=recipe.frames,
             height=recipe.size_px,
             width=recipe.size_px,
-            channels=3,
+            channels=recipe.channels,
             fps=recipe.fps,
             encoding=recipe.encoding,
             detail=recipe.detail,
@@ -84,7 +104,7 @@ def report_json(plan: Plan, counts: dict[str, int], videos: list[dict[str, Any]]
 
 def reasons(counts: dict[str, int]) -> str:
     """Why what was rejected was, in one line."""
-    found = {n: k for n, k in counts.items() if "_rejected_" in n and not n.startswith(LABEL)}
+    found = {n: k for n, k in counts.items() if "_rejected_" in n and not n.startswith(OF_CONTENT)}
     return ", ".join(f"{name.replace('_rejected_', ' ')} {n}" for name, n in found.items())
 
 

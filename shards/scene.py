@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.recipe import SceneFilter
+from shards.stabilize import ClipRejectedError
 from shards.storage import open_store
-from shards.video import Image
+from shards.video import Image, Picture
 
 INPUT_PX = 224
 DECODED_PX = 256
@@ -65,6 +66,23 @@ class Classifier:
 def classifier(filter_: SceneFilter) -> Classifier:
     """The filter's, loaded once in a process."""
     return Classifier(filter_)
+
+
+def judged(wanted: SceneFilter | None, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """What a clip's provenance says of its scene; nothing where none is wanted.
+
+    Raises ClipRejectedError `other_scene`.
+    """
+    if wanted is None:
+        return {}
+    model = classifier(wanted)
+    scores = model.scores([p.scene for p in pictures if p.scene is not None])
+    score = model.of_scene(scores)
+    top = [(model.labels[n], round(float(scores[n]), 4)) for n in (-scores).argsort()[:3]]
+    if score < wanted.least:
+        said = f"{wanted.scene} {score:.3f}, rather {top[0][0]} {top[0][1]:.3f}"
+        raise ClipRejectedError("other_scene", 0, said)
+    return {"scene": {"name": wanted.scene, "score": round(score, 4), "top": top}}
 
 
 def scene_filter(scene: str, least: float, model: str, labels: str) -> SceneFilter:

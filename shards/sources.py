@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from shards.recipe import Reads
 from shards.storage import Store, is_remote, join, open_store
@@ -32,6 +32,8 @@ SUFFIXES: dict[Reads, tuple[str, ...]] = {
     "video": tuple(f".{name}" for name in _CONTAINERS.split()),
     "strip": (".jpg", ".jpeg", ".png"),
     "archive": (".tar", ".tar.bz2", ".tar.gz", ".tar.xz"),
+    "gif": (".gif",),
+    "chair": (".png",),
 }
 LIST_SUFFIXES = frozenset((".txt", ".list", ".lst"))
 IN_MEMORY_BYTES = 256 << 20
@@ -47,17 +49,31 @@ class Source:
 
     name: its identity. location: where to read it. bytes: None when not known. label: its class,
     where that is not the folder it lies in.
+
+    What is known of it before it is read: attributes, (name, value) each; caption; directed: the
+    caption goes on with the way in which somebody moves (see `shards.direction`); spans: the runs
+    of frames that count, (first, behind the last) each, ascending and apart; none for all.
     """
 
     name: str
     location: str
     bytes: int | None = None
     label: str | None = None
+    attributes: tuple[tuple[str, str], ...] = ()
+    caption: str | None = None
+    directed: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
 
     @property
     def id(self) -> str:
         """16 hex digits of the name's sha256: the first part of its clips' keys."""
         return hashlib.sha256(self.name.encode()).hexdigest()[:16]
+
+    @property
+    def known(self) -> list[Any]:
+        """What is known of it and decides on its clips, as plain JSON; empty for nothing."""
+        known = (self.attributes, self.caption, self.directed, self.spans)
+        return list(known) if any(known) else []
 
     @property
     def labels(self) -> list[str]:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.cut import Cutter, Sample, VideoReport, canonical_json
+from shards.cut import Cutter, Sample, canonical_json
+from shards.fate import VideoReport
 from shards.recipe import Recipe
 from shards.scene import classifier
 from shards.sources import Source
@@ -44,8 +45,9 @@ class Plan:
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with the recipe, with any source's name, size, or class."""
-        sources = [(source.name, source.bytes, *source.labels) for source in self.sources]
+        """16 hex digits that change with the recipe, with any source's name, size, or class, and
+        with what is known of it."""
+        sources = [(s.name, s.bytes, *s.labels, *s.known) for s in self.sources]
         return hashlib.sha256(canonical_json([self.recipe.to_dict(), sources])).hexdigest()[:16]
 
 

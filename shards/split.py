@@ -11,23 +11,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from shards import ucf101
-from shards.recipe import DrawnSplit, ListedSplit, Recipe
-from shards.sources import Source
+from shards import kth, ucf101, weizmann
+from shards.recipe import DrawnSplit, Recipe
+from shards.sources import Source, find_sources
 
 
-def taken(found: Sequence[Source], src: str, recipe: Recipe) -> Sequence[Source]:
-    """Of the sources `found` at `src` those that the recipe takes, sorted by name.
+def taken(src: str, recipe: Recipe) -> Sequence[Source]:
+    """Of the sources at `src` those that the recipe takes, with what it knows of them, by name.
 
-    Raises FileNotFoundError and ValueError for a split that cannot be made.
+    Raises FileNotFoundError and ValueError for a `src` that is not as the recipe reads it, and for
+    a split that cannot be made.
     """
-    if recipe.name == "ucf101":
-        assert not isinstance(recipe.split, DrawnSplit)
-        return ucf101.taken(found, src, recipe.split)
-    if recipe.split is None:
-        return found
-    assert not isinstance(recipe.split, ListedSplit)
-    return drawn(found, recipe.split)
+    found: Sequence[Source] = find_sources(src, recipe.reads)
+    match recipe.name:
+        case "ucf101":
+            found = ucf101.taken(found, src, recipe.split)
+        case "kth":
+            found = kth.taken(found, src, recipe.actions)
+        case "weizmann":
+            found = weizmann.taken(found, src)
+    return drawn(found, recipe.split) if isinstance(recipe.split, DrawnSplit) else found
 
 
 def drawn(found: Sequence[Source], split: DrawnSplit) -> list[Source]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shards.batch import Slice
 from shards.catalog import Catalog
 from shards.dataset import Dataset, open_dataset
-from shards.manifest import LABEL
+from shards.manifest import LABEL, OF_CONTENT
 from shards.quarantine import DataFault
 from shards.read import Reader
 
@@ -76,7 +76,7 @@ def describe(dataset: Dataset, *, clips: int) -> dict[str, Any]:
         "hours": seconds / 3600,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
-        "counts": {k: n for k, n in manifest.counts.items() if not k.startswith(LABEL)},
+        "counts": {k: n for k, n in manifest.counts.items() if not k.startswith(OF_CONTENT)},
         "classes": {name: manifest.counts[LABEL + name] for name in dataset.labels},
         "measured": {name: _distribution(values) for name, values in measured.items()},
     }

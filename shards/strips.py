@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import IO, cast
 
@@ -41,20 +41,22 @@ def read_strip(data: bytes) -> Image:
     return np.ascontiguousarray(pixels.reshape(side, -1, side, 3).swapaxes(0, 1))
 
 
-def clips_of(strip: Image, recipe: Recipe) -> Iterator[tuple[int, Image]]:
-    """(first frame, (frames, size_px, size_px, 3)): consecutive clips of the strip.
+def clips_of(
+    strip: Image, recipe: Recipe, starts: Iterable[int] | None = None
+) -> Iterator[tuple[int, Image]]:
+    """(first frame, (frames, size_px, size_px, 3)): the clips of the strip that begin at `starts`.
 
-    What is left over at the end is left out. A strip that is shorter than a clip but has
-    `recipe.least_frames` repeats its last frame, as the VGAN loader does; a still shorter one
-    raises VideoRejectedError `too_short`. Halving is the 2x2 box mean.
+    None: those that follow one another; what is left over at the end is left out. A strip that is
+    shorter than a clip but has `recipe.least_frames` repeats its last frame, as the VGAN loader
+    does; a still shorter one raises VideoRejectedError `too_short`. Halving is the 2x2 box mean.
     """
     count, size = len(strip), recipe.size_px
-    if count < recipe.least_frames:
+    if starts is None and count < recipe.least_frames:
         raise VideoRejectedError("too_short", f"{count} frames, want {recipe.least_frames}")
     if count < recipe.frames:
         last = np.repeat(strip[-1:], recipe.frames - count, axis=0)
         strip, count = np.concatenate([strip, last]), recipe.frames
-    for start in range(0, count - recipe.frames + 1, recipe.frames):
+    for start in range(0, count - recipe.frames + 1, recipe.frames) if starts is None else starts:
         clip = strip[start : start + recipe.frames]
         if clip.shape[1] != size:
             how = cv2.INTER_AREA if clip.shape[1] > size else cv2.INTER_CUBIC

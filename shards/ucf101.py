@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from shards.recipe import ListedSplit
+from shards.recipe import ListedSplit, Split
 from shards.sources import Source, read_beside
 from shards.storage import join
 
@@ -45,7 +45,7 @@ def find_split(location: str) -> ListedSplit:
     return ListedSplit(name=_base(location), location=location, digest=digest)
 
 
-def taken(found: Sequence[Source], src: str, split: ListedSplit | None) -> list[Source]:
+def taken(found: Sequence[Source], src: str, split: Split | None) -> list[Source]:
     """Of the sources `found` at `src` those of the split, or all, with their classes.
 
     A listed video that is absent is a source, too: one that cannot be read. Raises ValueError where
@@ -53,6 +53,7 @@ def taken(found: Sequence[Source], src: str, split: ListedSplit | None) -> list[
     """
     if split is None:
         return _with_classes(found, src)
+    assert isinstance(split, ListedSplit), "the recipe takes no other"
     listed = _read(split.location)
     here: dict[str, Source] = {}
     for source in found:

@@ -8,8 +8,8 @@ frame counts are never trusted. A jump of more than a second, or a change of siz
 *segment*; no clip may span two.
 
 Each picture comes in two sizes: `gray`, the luma for registration, and `canvas`, the colours with
-the short side at the size the output is made from. Both are upright (rotation metadata applied)
-and have square pixels (the sample aspect ratio applied).
+the short side at the size the output is made from, or as `Recipe.fit` has it. Both are upright
+(rotation metadata applied) and have square pixels (the sample aspect ratio applied).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
+
+from shards.recipe import Fit
 
 av.logging.set_level(None)
 
@@ -119,11 +121,12 @@ def on_grid(pictures: Iterable[Stamped[P]], fps: int) -> Iterator[Shown[P]]:
 
 
 class Video:
-    """One open video; a context manager. `frames()` may be called once.
+    """One open video; a context manager. `frames()` or `pictures()` may be called once.
 
     file: the bytes (a seekable file) or a local path. fps: of the grid. canvas_px: the canvas's
-    short side. gray_px: the longest side of `gray`, never enlarged; None keeps the source's size.
-    scene_px, scene_every: the short side of `scene`, and how often it is made; 0 for never.
+    short side; with `fit` "squash" both sides, with "pad" the long one. gray_px: the longest side
+    of `gray`, never enlarged; None keeps the source's size. scene_px, scene_every: the short side
+    of `scene`, and how often it is made; 0 for never.
     After `frames()` has ended, `damage` says why it ended early, or is None.
 
     Raises VideoRejectedError: `not_video` when there is no video stream in it.
@@ -138,9 +141,11 @@ class Video:
         gray_px: int | None,
         scene_px: int = 0,
         scene_every: int = 0,
+        fit: Fit = "crop",
     ) -> None:
         self.fps = fps
         self.canvas_px = canvas_px
+        self.fit = fit
         self.gray_px = gray_px
         self.scene_px = scene_px
         self.scene_every = scene_every
@@ -200,6 +205,14 @@ class Video:
                 yield Frame(index=index, time_s=time, segment=segment, picture=picture)
                 index += 1
 
+    def pictures(self) -> Iterator[Picture]:
+        """Every picture that is in the file, in order, whenever it is shown; instead of `frames`.
+
+        As for those, `damage` tells afterwards why they ended early.
+        """
+        for decoded in self._decode():
+            yield self._picture(decoded.item, False)
+
     def _decode(self) -> Iterator[Stamped[Any]]:
         clock = _Clock(self._stream, self.fps)
         size = None
@@ -217,8 +230,7 @@ class Video:
         width, height = _display_size(frame, self._stream)
         gray_scale = min(1.0, self.gray_px / max(width, height)) if self.gray_px else 1.0
         gray = _scaled(self._gray, frame, "gray", width * gray_scale, height * gray_scale)
-        scale = self.canvas_px / min(width, height)
-        canvas = _scaled(self._color, frame, "rgb24", width * scale, height * scale)
+        canvas = _scaled(self._color, frame, "rgb24", *self._canvas_size(width, height))
         scene = None
         if judged:
             scale = self.scene_px / min(width, height)
@@ -229,6 +241,12 @@ class Video:
             canvas = np.ascontiguousarray(np.rot90(canvas, turns))
             scene = None if scene is None else np.ascontiguousarray(np.rot90(scene, turns))
         return Picture(gray=gray, canvas=canvas, corrupt=frame.is_corrupt, scene=scene)
+
+    def _canvas_size(self, width: float, height: float) -> tuple[float, float]:
+        if self.fit == "squash":
+            return self.canvas_px, self.canvas_px
+        scale = self.canvas_px / (min if self.fit == "crop" else max)(width, height)
+        return width * scale, height * scale
 
 
 class _Clock:

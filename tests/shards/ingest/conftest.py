@@ -74,6 +74,74 @@ def film() -> Callable[..., Path]:
     return write
 
 
+def _walker(picture: Picture, x: float, stride: float, height: float, dark: int) -> None:
+    """Somebody with swinging limbs, in the middle of the picture's height; stride: in radians."""
+
+    def limb(down: float, angle: float, length: float, width: float, grey: int) -> None:
+        top = (x, 60 + height * (down - 0.5))
+        end = (top[0] + np.sin(angle) * length, top[1] + np.cos(angle) * length)
+        points = [tuple(round(v * 16) for v in point) for point in (top, end)]
+        cv2.line(picture, *points, grey, max(2, round(width)), cv2.LINE_AA, 4)
+
+    for side in (1, -1):
+        limb(0.5, side * 0.5 * np.sin(stride), height / 2, height / 10, dark)
+        limb(0.2, -side * 0.5 * np.sin(stride), height / 3, height / 14, dark + 30)
+    limb(0.2, 0, height / 3, height / 5, dark)
+    limb(0.04, 0, height / 16, height / 7, dark + 60)
+
+
+@pytest.fixture(scope="session")
+def crossing() -> Callable[..., Picture]:
+    """Renders somebody in front of a still, noisy background: (frames, 120, 160, 3)."""
+
+    def render(
+        frames: int,
+        *,
+        speed: float,
+        x: float = 80.0,
+        height: float = 70,
+        dark: int = 50,
+        seed: int = 0,
+        zoom: float = 0.0,
+    ) -> Picture:
+        """speed: pixels a frame to the right. x: where they are in the first. zoom: per frame."""
+        draw = np.random.default_rng(seed)
+        wall = cv2.GaussianBlur(draw.normal(0, 1, (120, 160)), (0, 0), 4)
+        wall = (wall / wall.std() * 6 + draw.uniform(120, 190)).round().astype(np.uint8)
+        begun, out = draw.uniform(0, 2 * np.pi), []
+        for t in range(frames):
+            picture = wall.copy()
+            stride = begun + 2 * np.pi * t / (30 - 3 * abs(speed))
+            _walker(picture, x + speed * t, stride, height, dark)
+            if zoom:
+                turn = cv2.getRotationMatrix2D((80, 60), 0, 1 + zoom * t)
+                picture = cv2.warpAffine(picture, turn, (160, 120), borderMode=cv2.BORDER_REFLECT)
+            noisy = picture + draw.normal(0, 2, picture.shape)
+            out.append(np.clip(noisy.round(), 0, 255).astype(np.uint8))
+        return np.repeat(np.stack(out)[..., None], 3, -1)
+
+    return render
+
+
+@pytest.fixture(scope="session")
+def avi() -> Callable[..., Path]:
+    """Writes frames (T, H, W, 3) as MPEG-4 in AVI at 25 fps."""
+
+    def write(path: Path, frames: Picture) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(path, "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt, stream.thread_count, stream.bit_rate = "yuv420p", 1, 800_000
+            for frame in frames:
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        return path
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def panning() -> Callable[..., Path]:
     """Writes a video of a photograph-like scene that a camera slowly pans over."""
