@@ -8,10 +8,11 @@ an exception: it becomes a reason, counted and reported.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,9 +26,10 @@ from shards.sources import Source, open_source
 from shards.stabilize import SUPERSAMPLE, ClipRejectedError, registration_px
 from shards.storage import UnreachableError
 from shards.strips import Archive, clips_of, read_strip
+from shards.tgif import has_end, picked
 from shards.video import Frame, Image, Video, VideoRejectedError
 from shards.watch import SourceTimedOutError
-from shards.windows import first_frames
+from shards.windows import clips_in, first_frames
 
 Sample = tuple[str, bytes]
 """A member's name and data."""
@@ -92,26 +94,49 @@ class Cutter:
     def _read(self) -> Iterator[Sample | None]:
         if self.source.bytes == 0:
             raise VideoRejectedError("empty", "zero bytes")
-        reads = {"video": self._video, "strip": self._strip, "archive": self._archive}
+        reads = {
+            "video": self._video,
+            "strip": self._strip,
+            "archive": self._archive,
+            "gif": self._gif,
+        }
         yield from reads[self.recipe.reads]()
 
-    def _video(self) -> Iterator[tuple[str, bytes]]:
-        report, recipe = self.report, self.recipe
+    def _video(self) -> Iterator[Sample]:
         with open_source(self.source, self._moved) as (file, etag):
-            report.etag = etag
-            starts = first_frames(self.source, recipe, lambda: self._counted(file))
-            with self._opened(file) as video:
-                report.codec, report.source_fps = video.codec, video.source_fps
-                report.width, report.height = video.source_size
-                clips = self._clips(video) if starts is None else self._chosen(video, set(starts))
-                for clip in clips:
+            self.report.etag = etag
+            starts = first_frames(self.source, self.recipe, lambda: self._counted(file))
+            with self._reported(file) as video:
+                for clip in clips_in(self._frames(video.frames()), self.recipe, starts):
                     yield from self._sample(clip)
-                report.note = video.damage and f"stopped early: {video.damage}"
+
+    def _gif(self) -> Iterator[Sample]:
+        with open_source(self.source, self._moved) as (file, etag):
+            self.report.etag = etag
+            whole = has_end(file)
+            with self._reported(file) as video:
+                seen: Iterator[Frame] = self._frames(video.pictures())
+                if not whole:
+                    seen = (frame for frame, _ in itertools.pairwise(seen))
+                clip = picked(seen, self.recipe.frames, self.source.name)
+                video.damage = video.damage or (None if whole else "it has no end")
+                if len(clip) == self.recipe.frames:
+                    yield from self._sample(clip)
+
+    @contextmanager
+    def _reported(self, file: BinaryIO | str) -> Iterator[Video]:
+        """The video, open; the report gets what there is to say of it."""
+        report, recipe = self.report, self.recipe
+        with self._opened(file) as video:
+            report.codec, report.source_fps = video.codec, video.source_fps
+            report.width, report.height = video.source_size
+            yield video
+            report.note = video.damage and f"stopped early: {video.damage}"
         if not report.frames:
             raise VideoRejectedError("undecodable", video.damage or "no pictures in it")
         if report.frames < recipe.least_frames:
-            takes = f"a clip takes {recipe.least_frames}"
-            length = f"{report.frames} frames at {recipe.fps} fps, {takes}"
+            rate = "" if recipe.reads == "gif" else f" at {recipe.fps} fps"
+            length = f"{report.frames} frames{rate}, a clip takes {recipe.least_frames}"
             raise VideoRejectedError("too_short", length)
 
     def _opened(self, file: BinaryIO | str) -> Video:
@@ -140,7 +165,7 @@ class Cutter:
         self._spent("decode", before)
         return count
 
-    def _strip(self) -> Iterator[tuple[str, bytes]]:
+    def _strip(self) -> Iterator[Sample]:
         with open_source(self.source, self._moved) as (file, etag):
             self.report.etag = etag
             data = Path(file).read_bytes() if isinstance(file, str) else file.read()
@@ -169,7 +194,7 @@ class Cutter:
 
     def _strip_clips(
         self, data: bytes, note: dict[str, Any], entry: int | None = None
-    ) -> Iterator[tuple[str, bytes]]:
+    ) -> Iterator[Sample]:
         report, recipe = self.report, self.recipe
         before = time.process_time()
         strip = read_strip(data)
@@ -184,8 +209,8 @@ class Cutter:
             if entry is not None:
                 return
 
-    def _frames(self, video: Video) -> Iterator[Frame]:
-        frames = iter(video.frames())
+    def _frames(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """The same, counted."""
         while True:
             before = time.process_time()
             frame = next(frames, None)
@@ -197,40 +222,19 @@ class Cutter:
             self.report.seconds = round(self.report.frames / self.recipe.fps, 3)
             yield frame
 
-    def _clips(self, video: Video) -> Iterator[list[Frame]]:
-        """Clips that follow one another, each within a segment."""
-        clip: list[Frame] = []
-        for frame in self._frames(video):
-            if clip and frame.segment != clip[0].segment:
-                clip = []
-            clip.append(frame)
-            if len(clip) == self.recipe.frames:
-                yield clip
-                clip = []
-        if self.recipe.least_frames <= len(clip) == self.report.frames:
-            yield clip  # all there is of a short video
-
-    def _chosen(self, video: Video, starts: set[int]) -> Iterator[list[Frame]]:
-        """The clips that begin at `starts`; they may overlap."""
-        last: deque[Frame] = deque(maxlen=self.recipe.frames)
-        for frame in self._frames(video):
-            last.append(frame)
-            if len(last) == self.recipe.frames and last[0].index in starts:
-                if last[0].segment == frame.segment:
-                    yield list(last)
-                else:
-                    gap = "the video jumps within it"
-                    self.report.rejected.append((last[0].index, "gap", gap))
-
-    def _sample(self, clip: list[Frame]) -> Iterator[tuple[str, bytes]]:
+    def _sample(self, clip: list[Frame]) -> Iterator[Sample]:
         """The clip's members; one that is too short repeats its last frame, as VGAN's loader."""
         recipe, report = self.recipe, self.report
         start = clip[0].index
-        short = {"frames": len(clip)} if len(clip) < recipe.frames else {}
+        which: dict[str, Any] = {"frames": len(clip)} if len(clip) < recipe.frames else {}
+        if recipe.reads == "gif":
+            which["picked"] = [frame.index for frame in clip]
         clip = clip + clip[-1:] * (recipe.frames - len(clip))
         pictures = [frame.picture for frame in clip]
         before = time.process_time()
         try:
+            if clip[-1].segment != clip[0].segment:
+                raise ClipRejectedError("gap", 0, "the video jumps within it")
             if any(picture.corrupt for picture in pictures):
                 raise ClipRejectedError("damaged", 0, "the decoder repaired a picture")
             scene = judged(recipe.scene, pictures)
@@ -242,7 +246,7 @@ class Cutter:
             return
         finally:
             self._spent("stabilize", before)
-        note = self._provenance(clip[0]) | {"stabilizer": held} | scene | short | about
+        note = self._provenance(clip[0]) | {"stabilizer": held} | scene | which | about
         yield from self._members(start, pixels, note)
 
     def _described(self, clip: Image) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class Recipe:
         self._check_split()
 
     def _check_fit(self) -> None:
-        if self.fit != "crop" and self.reads == "video" and self.stabilizer != "none":
+        if self.fit != "crop" and self.reads in ("video", "gif") and self.stabilizer != "none":
             raise ValueError(
                 f"fit={self.fit!r}: what is held still is cropped; --stabilizer none or --fit crop"
             )
@@ -223,6 +223,18 @@ RECIPES = {
         channels=1,
         fit="squash",
         stabilizer="none",
+    ),
+    "tgif": Recipe(
+        name="tgif",
+        reads="gif",
+        frames=10,
+        least_frames=10,
+        size_px=128,
+        fps=10,  # for showing them: what is picked has no rate
+        channels=1,
+        fit="pad",
+        stabilizer="none",
+        batch_sources=64,
     ),
     "weizmann": Recipe(
         name="weizmann", frames=10, least_frames=10, fit="squash", stabilizer="none", clips=20

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from shards import kth, ucf101, weizmann
+from shards import kth, tgif, ucf101, weizmann
 from shards.recipe import DrawnSplit, Recipe
 from shards.sources import Source, find_sources
 
@@ -22,7 +22,8 @@ def taken(src: str, recipe: Recipe) -> Sequence[Source]:
     Raises FileNotFoundError and ValueError for a `src` that is not as the recipe reads it, and for
     a split that cannot be made.
     """
-    found: Sequence[Source] = find_sources(src, recipe.reads)
+    found: Sequence[Source]
+    found = tgif.taken(src) if recipe.reads == "gif" else find_sources(src, recipe.reads)
     match recipe.name:
         case "ucf101":
             found = ucf101.taken(found, src, recipe.split)

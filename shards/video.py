@@ -205,13 +205,14 @@ class Video:
                 yield Frame(index=index, time_s=time, segment=segment, picture=picture)
                 index += 1
 
-    def pictures(self) -> Iterator[Picture]:
-        """Every picture that is in the file, in order, whenever it is shown; instead of `frames`.
+    def pictures(self) -> Iterator[Frame]:
+        """Every picture in the file once, whenever and however long it is shown.
 
-        As for those, `damage` tells afterwards why they ended early.
+        As after `frames()`, which this is instead of, `damage` tells why they ended early.
         """
-        for decoded in self._decode():
-            yield self._picture(decoded.item, False)
+        for index, shown in enumerate(self._decode()):
+            picture = self._picture(shown.item, False)
+            yield Frame(index=index, time_s=float(shown.time), segment=0, picture=picture)
 
     def _decode(self) -> Iterator[Stamped[Any]]:
         clock = _Clock(self._stream, self.fps)

@@ -9,11 +9,12 @@ whose first frame's number, with the source's name, has the lowest sha256.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
 from shards.recipe import Recipe, WithinSplit
 from shards.sources import Source
-from shards.video import VideoRejectedError
+from shards.video import Frame, VideoRejectedError
 
 
 def first_frames(source: Source, recipe: Recipe, count: Callable[[], int]) -> list[int] | None:
@@ -39,6 +40,39 @@ def first_frames(source: Source, recipe: Recipe, count: Callable[[], int]) -> li
         part = f" in the {split.part} part" if split else ""
         raise VideoRejectedError("too_short", f"{longest} frames{part}, a clip takes {size}")
     return sorted(starts)
+
+
+def clips_in(
+    frames: Iterable[Frame], recipe: Recipe, starts: Iterable[int] | None
+) -> Iterator[list[Frame]]:
+    """The clips that begin at `starts`, even where the video jumps within one.
+
+    None: those that follow one another, each within a segment; and all there is of a video that is
+    shorter than a clip, and not than `recipe.least_frames`.
+    """
+    if starts is None:
+        yield from _consecutive(frames, recipe)
+        return
+    wanted, last = frozenset(starts), deque[Frame](maxlen=recipe.frames)
+    for frame in frames:
+        last.append(frame)
+        if len(last) == recipe.frames and last[0].index in wanted:
+            yield list(last)
+
+
+def _consecutive(frames: Iterable[Frame], recipe: Recipe) -> Iterator[list[Frame]]:
+    clip: list[Frame] = []
+    count = 0
+    for frame in frames:
+        count += 1
+        if clip and frame.segment != clip[0].segment:
+            clip = []
+        clip.append(frame)
+        if len(clip) == recipe.frames:
+            yield clip
+            clip = []
+    if recipe.least_frames <= len(clip) == count:
+        yield clip
 
 
 def _part(total: int, split: WithinSplit | None) -> tuple[int, int]:
