@@ -130,6 +130,24 @@ def accuracy_curve(curve: Curve) -> bytes:
     return _png(figure)
 
 
+def table(title: str, rows: Sequence[Sequence[str]]) -> bytes:
+    """A PNG of a table; the first row is its heading."""
+    width = 1.0 + sum(max(len(row[n]) for row in rows) for n in range(len(rows[0]))) / 11
+    figure = Figure(figsize=(width, 0.5 + 0.26 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    axis.axis("off")
+    axis.set_title(title, fontsize=9)
+    drawn = axis.table(cellText=[list(row) for row in rows], loc="center", cellLoc="left", edges="")
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(8)
+    drawn.auto_set_column_width(list(range(len(rows[0]))))
+    for (row, _), cell in drawn.get_celld().items():
+        if row == 0 or rows[row][0]:
+            cell.visible_edges = "T"
+            cell.set_text_props(weight="bold" if row == 0 else "normal")
+    return _png(figure)
+
+
 def _share(share: float) -> str:
     """1/8 where it is one, else a decimal."""
     parts = round(1 / share)

@@ -25,7 +25,7 @@ from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import Experiment, flat, identity, plain
 from orchestrator.cost import step_cost
 from orchestrator.history import STOP
-from orchestrator.mlflow_runs import reap
+from orchestrator.mlflow_runs import EXPERIMENT_TAG, reap
 from orchestrator.outbox import Outbox
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
@@ -161,7 +161,7 @@ def _describe(tracker: Tracker, job: Job) -> None:
             **{f"config.{k}": v for k, v in flat(experiment).items() if k not in deciding},
             **{f"version.{p}": importlib.metadata.version(p) for p in _PACKAGES},
             "version.python": platform.python_version(),
-            "orchestrator.experiment": experiment.name,
+            EXPERIMENT_TAG: experiment.name,
             "orchestrator.paper": experiment.paper,
             "orchestrator.command": " ".join(["python -m orchestrator.run", *sys.argv[1:]]),
             "orchestrator.checkpoints": f"{job.site.run(job.name)}/checkpoints",

@@ -11,12 +11,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.outbox import Record
 
 RUN_TAG = "orchestrator.run"
+EXPERIMENT_TAG = "orchestrator.experiment"
 HEARTBEAT_TAG = "orchestrator.heartbeat"
 HEARTBEAT_S = 30.0
 SILENT_S = 300.0
@@ -59,6 +61,31 @@ def tags_of(uri: str, run_id: str) -> dict[str, str] | None:
 def names_by_id(uri: str) -> dict[str, str]:
     """{MLflow run id: run name} of all our runs. Raises OSError when MLflow does not answer."""
     return {run.info.run_id: run.data.tags[RUN_TAG] for run in _answers(uri, "")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A run of ours that is over. params: the fields that decide its result, by dotted path, as
+    text. metrics: the last value of each."""
+
+    name: str
+    experiment: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def finished_runs(uri: str) -> list[Finished]:
+    """All our runs whose status is FINISHED, the newest first. Raises OSError when MLflow does not
+    answer."""
+    return [
+        Finished(
+            name=run.data.tags[RUN_TAG],
+            experiment=run.data.tags.get(EXPERIMENT_TAG, ""),
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+        )
+        for run in _answers(uri, "attributes.status = 'FINISHED'")
+    ]
 
 
 def _answers(uri: str, condition: str) -> list[Any]:
