@@ -1,18 +1,34 @@
-"""A clip's pixels on their way into a shard: fitted into a square, made grey, encoded."""
+"""A clip's pixels on their way into a shard: opened, fitted into a square, made grey, encoded."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import simplejpeg
 
 from shards.recipe import Recipe
-from shards.stabilize import stabilize
-from shards.video import Image, Picture
+from shards.scene import DECODED_PX
+from shards.stabilize import SUPERSAMPLE, registration_px, stabilize
+from shards.video import Image, Picture, Video
+
+
+def opened(file: BinaryIO | str, recipe: Recipe) -> Video:
+    """The video from its beginning, its pictures of the sizes that the recipe needs."""
+    if not isinstance(file, str):
+        file.seek(0)
+    return Video(
+        file,
+        fps=recipe.fps,
+        canvas_px=recipe.size_px * (SUPERSAMPLE if recipe.fit == "crop" else 1),
+        gray_px=registration_px(recipe.stabilizer),
+        scene_px=DECODED_PX,
+        scene_every=recipe.frames if recipe.scene else 0,
+        fit=recipe.fit,
+    )
 
 
 def pixels_of(pictures: Sequence[Picture], recipe: Recipe) -> tuple[Image, dict[str, Any] | None]:

@@ -16,14 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from shards.clip import encode_clip, grey, pixels_of
+from shards.chairs import read_views, sequences
+from shards.clip import encode_clip, grey, opened, pixels_of
 from shards.direction import direction
 from shards.duplicates import perceptual_hash
 from shards.fate import VideoReport
 from shards.recipe import Recipe
-from shards.scene import DECODED_PX, judged
+from shards.scene import judged
 from shards.sources import Source, open_source
-from shards.stabilize import SUPERSAMPLE, ClipRejectedError, registration_px
+from shards.stabilize import ClipRejectedError
 from shards.storage import UnreachableError
 from shards.strips import Archive, clips_of, read_strip
 from shards.tgif import has_end, picked
@@ -99,6 +100,7 @@ class Cutter:
             "strip": self._strip,
             "archive": self._archive,
             "gif": self._gif,
+            "chair": self._chair,
         }
         yield from reads[self.recipe.reads]()
 
@@ -127,7 +129,7 @@ class Cutter:
     def _reported(self, file: BinaryIO | str) -> Iterator[Video]:
         """The video, open; the report gets what there is to say of it."""
         report, recipe = self.report, self.recipe
-        with self._opened(file) as video:
+        with opened(file, self.recipe) as video:
             report.codec, report.source_fps = video.codec, video.source_fps
             report.width, report.height = video.source_size
             yield video
@@ -139,24 +141,10 @@ class Cutter:
             length = f"{report.frames} frames{rate}, a clip takes {recipe.least_frames}"
             raise VideoRejectedError("too_short", length)
 
-    def _opened(self, file: BinaryIO | str) -> Video:
-        recipe = self.recipe
-        if not isinstance(file, str):
-            file.seek(0)
-        return Video(
-            file,
-            fps=recipe.fps,
-            canvas_px=recipe.size_px * (SUPERSAMPLE if recipe.fit == "crop" else 1),
-            gray_px=registration_px(recipe.stabilizer),
-            scene_px=DECODED_PX,
-            scene_every=recipe.frames if recipe.scene else 0,
-            fit=recipe.fit,
-        )
-
     def _counted(self, file: BinaryIO | str) -> int:
         """How many slots of the grid a video has."""
         before, count = time.process_time(), 0
-        with self._opened(file) as video:
+        with opened(file, self.recipe) as video:
             for _ in video.frames():
                 count += 1
                 self._moved()
@@ -164,6 +152,18 @@ class Cutter:
                 raise VideoRejectedError("undecodable", video.damage or "no pictures in it")
         self._spent("decode", before)
         return count
+
+    def _chair(self) -> Iterator[Sample]:
+        report, recipe = self.report, self.recipe
+        before = time.process_time()
+        views, report.etag = read_views(self.source, self._moved)
+        self._spent("decode", before)
+        report.frames = len(views)
+        report.seconds = round(report.frames / recipe.fps, 3)
+        for number, clip, facts, azimuths in sequences(views, self.source.name, recipe):
+            note = {"source": self.source.name, "etag": report.etag, "labels": self.source.labels}
+            facts = dict(self.source.attributes) | facts
+            yield from self._members(number, clip, note | {"attributes": facts, "views": azimuths})
 
     def _strip(self) -> Iterator[Sample]:
         with open_source(self.source, self._moved) as (file, etag):

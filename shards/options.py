@@ -53,7 +53,7 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     add("--actions", metavar="A,B", help=f"recipe kth: only these of {', '.join(kth.ACTIONS)}")
     add("--clips", type=int, metavar="N", help="so many of each video; 0: one after the other")
     add("--part", help="train or test: only this part of what there is")
-    add("--part-of", help="sources: of each class (default); frames: each video's first or last")
+    add("--part-of", help="sources of a class, each video's frames (weizmann), or clips (chairs)")
     add("--test-share", type=float, help="of the test part (default: 0.33; of frames a third)")
     add(
         "--together",

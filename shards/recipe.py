@@ -239,6 +239,14 @@ RECIPES = {
     "weizmann": Recipe(
         name="weizmann", frames=10, least_frames=10, fit="squash", stabilizer="none", clips=20
     ),
+    "chairs": Recipe(
+        name="chairs",
+        reads="chair",
+        frames=CHAIR_FRAMES,
+        least_frames=CHAIR_FRAMES,
+        fps=10,  # for showing them
+        stabilizer="none",
+    ),
     "tinyvideo": Recipe(name="tinyvideo", reads="archive", least_frames=16),
 }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from shards import kth, tgif, ucf101, weizmann
+from shards import chairs, kth, tgif, ucf101, weizmann
 from shards.recipe import DrawnSplit, Recipe
 from shards.sources import Source, find_sources
 
@@ -31,6 +31,8 @@ def taken(src: str, recipe: Recipe) -> Sequence[Source]:
             found = kth.taken(found, src, recipe.actions)
         case "weizmann":
             found = weizmann.taken(found, src)
+        case "chairs":
+            found = chairs.taken(found, src)
     return drawn(found, recipe.split) if isinstance(recipe.split, DrawnSplit) else found
 
 
