@@ -1,8 +1,8 @@
 """What is in a dataset: `python -m shards.stats DATASET [--clips 512] [--json]`.
 
-Counts and sizes come from the manifest, clips of each class, too; video durations and rejections
-from the ingest's report where there is one; brightness, contrast and motion are measured on a
-random spread of clips.
+Counts and sizes come from the manifest, clips of each class and attribute and captions' words, too;
+video durations and rejections from the ingest's report where there is one; brightness, contrast and
+motion are measured on a random spread of clips.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from shards.batch import Slice
 from shards.catalog import Catalog
 from shards.dataset import Dataset, open_dataset
-from shards.manifest import LABEL, OF_CONTENT
+from shards.manifest import ATTRIBUTE, LABEL, OF_CONTENT, WORD
 from shards.quarantine import DataFault
 from shards.read import Reader
 
 _BINS = 12
 _BAR = 40
+_MOST_BARS = 50
 Floats = NDArray[np.float64]
 
 
@@ -78,6 +79,11 @@ def describe(dataset: Dataset, *, clips: int) -> dict[str, Any]:
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "counts": {k: n for k, n in manifest.counts.items() if not k.startswith(OF_CONTENT)},
         "classes": {name: manifest.counts[LABEL + name] for name in dataset.labels},
+        "attributes": {
+            name: {value: manifest.counts[f"{ATTRIBUTE}{name} {value}"] for value in values}
+            for name, values in dataset.attributes.items()
+        },
+        "words": {word: manifest.counts[WORD + word] for word in dataset.words},
         "measured": {name: _distribution(values) for name, values in measured.items()},
     }
 
@@ -117,6 +123,15 @@ def show(figures: dict[str, Any]) -> None:
     if classes:
         print(f"\nclips of each of {len(classes)} classes")
         _bars(list(classes.values()), [f"{name:<32}" for name in classes])
+    for name, found in figures["attributes"].items():
+        if len(found) <= _MOST_BARS:
+            print(f"\nclips of each {name}")
+            _bars(list(found.values()), [f"{value:<32}" for value in found])
+        else:
+            print(f"\n{len(found):,} different {name}, of {min(found.values())} clips or more")
+    if words := figures["words"]:
+        often = sorted(words, key=lambda word: (-words[word], word))[:_BINS]
+        print(f"\n{len(words):,} words in captions; most often {', '.join(often)}")
     for name, values in figures["measured"].items():
         low, p5, median, p95, high = values["quantiles_0_5_50_95_100"]
         print(

@@ -173,6 +173,15 @@ def test_grey_jpegs_can_be_previewed_and_measured(films, tmp_path, capsys):
     assert figures["clip"] == [10, 64, 64, 1]
     assert figures["encoding"] == "jpg vertical strip, q95 grey"
     assert not any(" " in name for name in figures["counts"])
+    made, clips = shown(tmp_path / "d")
+    for person in ("01", "02"):
+        mine = sum(note["attributes"]["person"] == person for _, note in clips)
+        assert figures["attributes"]["person"][person] == mine
+    assert figures["words"]["walking"] == made.samples
+    assert stats.main([str(tmp_path / "d")]) == 0
+    said = capsys.readouterr().out
+    assert "clips of each direction" in said
+    assert "8 words in captions; most often" in said
 
 
 def test_copies_are_counted_in_no_word_and_no_attribute(films, tmp_path, avi):
