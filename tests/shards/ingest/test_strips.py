@@ -92,6 +92,20 @@ def test_tinyvideo_halves_listed_tiles_and_repeats_the_last_of_a_short_one(archi
     ]
 
 
+def test_archives_in_class_folders_make_one_dataset_of_these_classes(tmp_path):
+    for seed, scene in enumerate(("beach", "golf")):
+        (tmp_path / "mit" / scene).mkdir(parents=True)
+        with tarfile.open(tmp_path / "mit" / scene / f"{scene}.tar.bz2", "w:bz2") as tar:
+            for n in range(seed + 1):
+                add(tar, f"{scene}/{n}.jpg", strip(tiles(32, 128, 10 * seed + n)))
+    call = [str(tmp_path / "mit"), str(tmp_path / "d"), "--recipe", "tinyvideo", "--workers", "1"]
+    assert main(call) == 0
+    counts = load_manifest(LocalStore(str(tmp_path / "d"))).counts
+    assert (counts["label beach"], counts["label golf"]) == (1, 2)
+    labels = {name: note["labels"] for (name, _), (_, note) in kept(tmp_path / "d").items()}
+    assert labels == {"beach/0.jpg": ["beach"], "golf/0.jpg": ["golf"], "golf/1.jpg": ["golf"]}
+
+
 def test_archive_cut_off_in_the_middle_keeps_what_came_before_and_says_so(archive, tmp_path):
     whole = archive / "golf.tar.bz2"
     data = whole.read_bytes()
