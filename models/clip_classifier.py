@@ -25,7 +25,8 @@ LEAST_FRAMES, LEAST_SIZE = 4, 16
 @dataclass(frozen=True, kw_only=True)
 class ClipClassifierConfig:
     """classes: of the labelled dataset. joint: every combination of the clips' attributes is one,
-    instead of their label. width: channels of the first layer; the last has 8 times as many."""
+    but for the one named `without`, instead of their label. width: channels of the first layer; the
+    last has 8 times as many."""
 
     frames: int = 10
     size: int = 64
@@ -33,6 +34,7 @@ class ClipClassifierConfig:
     width: int = 16
     classes: int = 90
     joint: bool = True
+    without: str = ""
 
     def __post_init__(self) -> None:
         least = {
@@ -90,7 +92,7 @@ class ClipClassifier(Learner):
     def __init__(self, config: ClipClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        self.classes = config.classes
+        self.classes, self.without = config.classes, config.without
         self.conditions = ("joint_b" if config.joint else "label_b",)
         self.classifier = _Network(config)
 

@@ -28,13 +28,15 @@ class Learner(nn.Module, ABC):
     kind: what it is for: a "drawing" is a generator that fills a canvas, of captions where it has
     conditions; a "reader" says which of several things a clip shows.
     phases: the names of the child modules that are trained, in the order of their updates.
-    conditions: what `loss` takes of a clip besides its pixels, as keywords: "label_b", int64, or
-    "caption_bl", int64 (B, words). `sample` is given them too.
+    conditions: what `loss` takes of a clip besides its pixels, as keywords, one of: "label_b",
+    int64; "joint_b", int64; "attributes_ba", int64 (B, A), -1 unknown; "caption_bl", int64 (B,
+    words); "scene_bk", float32 (B, K). `sample` is given them too.
     needs_clips: whether `sample` shows real clips too, or what it makes of them.
     needs_weights: whether it must begin from another run's (`adopt`).
-    classes: how many classes `label_b` tells apart. vocabulary, words: how many words `caption_bl`
-    can tell apart, padding included, and has at most. codes: how many clips' codes `fit` wants; 0
-    for a learner that fits nothing.
+    classes: how many classes `label_b` or `joint_b` tells apart. values: of each attribute in
+    `attributes_ba`, how many it may have. without: an attribute that `joint_b` leaves out.
+    vocabulary, words: how many words `caption_bl` can tell apart, padding included, and has at
+    most. codes: how many clips' codes `fit` wants; 0 for a learner that fits nothing.
     """
 
     kind: Kind = "generator"
@@ -43,6 +45,8 @@ class Learner(nn.Module, ABC):
     needs_clips: bool = False
     needs_weights: bool = False
     classes: int = 0
+    values: tuple[int, ...] = ()
+    without: str = ""
     vocabulary: int = 0
     words: int = 0
     codes: int = 0

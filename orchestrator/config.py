@@ -18,11 +18,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.bouncing_reader import BouncingReaderConfig
+from models.clip_classifier import ClipClassifierConfig
+from models.deep_rotator import DeepRotatorConfig
+from models.mocogan import MocoganConfig
 from models.sync_draw import SyncDrawConfig
 from models.vgan import VganConfig
 from models.vgan_autoencoder import VganAutoencoderConfig
 from models.vgan_classifier import VganClassifierConfig
 from models.vgan_future import VganFutureConfig
+from models.video_vae import VideoVaeConfig
 
 ModelConfig = (
     VganConfig
@@ -31,6 +35,10 @@ ModelConfig = (
     | VganClassifierConfig
     | SyncDrawConfig
     | BouncingReaderConfig
+    | VideoVaeConfig
+    | MocoganConfig
+    | DeepRotatorConfig
+    | ClipClassifierConfig
 )
 
 
@@ -114,6 +122,7 @@ class Optim:
     """Adam, one for every phase of the learner (VGAN section 2.4: lr 2e-4, momentum term 0.5).
 
     clip_norm: each parameter's gradient is scaled down to at most this norm; none for no limit.
+    weight_decay: times each weight is added to its gradient.
     """
 
     lr: float = 2e-4
@@ -121,8 +130,10 @@ class Optim:
     beta2: float = 0.999
     eps: float = 1e-8
     clip_norm: float | None = None
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
         limit = self.clip_norm
         require(limit is None or limit > 0, "optim.clip_norm", limit, "none or greater than 0")
         require(self.lr > 0, "optim.lr", self.lr, "greater than 0")
@@ -359,6 +370,8 @@ def parse_value(path: str, text: str, kind: Any) -> Any:
         return values[text]
     if kind is Workers:
         return Workers.parse(text)
+    if typing.get_origin(kind) is tuple:
+        return tuple(parse_value(path, each, typing.get_args(kind)[0]) for each in text.split(","))
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{path}={text!r}: must be true or false")

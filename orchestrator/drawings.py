@@ -4,7 +4,6 @@ what its caption says; and pictures of the canvas as it fills."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,14 +14,15 @@ from models.bouncing_reader import likeliest, read_right
 from models.metrics import mean_and_error
 from models.sync_draw import SyncDraw, as_video
 from orchestrator import pictures
-from orchestrator.clips import clips_of, some_clips, watched
+from orchestrator.clips import some_clips
+from orchestrator.conditions import scenes
+from orchestrator.findings import Evaluation
+from orchestrator.likeness import SHOWN, read
 from orchestrator.loop import keyed_generator, to_video
 from orchestrator.pictures import Pixels, to_pixels
-from orchestrator.start import scenes
 from orchestrator.trained import Trained
 from shards.dataset import Dataset
 
-_SHOWN = 6  # videos in a picture
 _WINDOW = (255, 96, 0)
 HOW_BOUND = (
     "nats a video, means over clips: reconstruction is the binary cross entropy of all pixels, kl "
@@ -38,54 +38,44 @@ HOW_CAPTIONS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """Figures, what each means, and pictures, by name."""
+def measure(
+    out: Evaluation, trained: Trained, dataset: Dataset, reader: Trained | None, draws: int
+) -> None:
+    """All of it, with at most `out.clips` clips.
 
-    metrics: dict[str, float]
-    how: dict[str, str]
-    files: dict[str, bytes]
-
-
-def measured(
-    trained: Trained, dataset: Dataset, most: int, reader: Trained | None, draws: int
-) -> Measured:
-    """All of it, with at most `most` clips. reader: judges what is drawn from captions, if given.
-
-    draws: see `bounds`. Raises ValueError where the reader cannot judge.
+    reader: judges what captions come out as, if given. draws: see `bounds`. Raises ValueError where
+    the reader cannot judge.
     """
-    metrics, how = bounds(trained, dataset, most, draws), {"bound": HOW_BOUND}
-    files: dict[str, bytes] = {}
+    out.metrics |= bounds(trained, dataset, out.clips, draws)
+    out.how["bound"] = HOW_BOUND
     captions = None
     if "caption_bl" in trained.learner.conditions:
-        captions = [note["caption"] for note in some_clips(dataset, _SHOWN).notes]
+        captions = [note["caption"] for note in some_clips(dataset, SHOWN).notes]
     if reader is not None:
         if captions is None:
             raise ValueError(f"--reader: {trained.name} draws from no captions")
-        found, shown = caption_accuracy(trained, reader, dataset, most)
-        metrics |= found
-        how["captions"] = f"{HOW_CAPTIONS}; the reader is {reader.name}"
-        files["captions.gif"] = pictures.animated_rows(shown, clips=_SHOWN)
-        files["captions.png"] = pictures.streams_sheet(shown, clips=_SHOWN)
-    seeds = range(_SHOWN if captions is None else len(captions))
+        found, shown = caption_accuracy(trained, reader, dataset, out.clips)
+        out.metrics |= found
+        out.how["captions"] = f"{HOW_CAPTIONS}; the reader is {reader.name}"
+        out.files["captions.gif"] = pictures.animated_rows(shown, clips=SHOWN)
+        out.files["captions.png"] = pictures.streams_sheet(shown, clips=SHOWN)
+    seeds = range(SHOWN if captions is None else len(captions))
     made = trained.sample(seeds, captions=captions)["sample"]
-    files["samples.gif"] = pictures.animated_grid(made)
-    files["samples.png"] = pictures.contact_sheet(made)
-    return Measured(metrics=metrics, how=how, files=files | strokes(trained, seeds, captions))
+    out.files["samples.gif"] = pictures.animated_grid(made)
+    out.files["samples.png"] = pictures.contact_sheet(made)
+    out.files |= strokes(trained, seeds, captions)
 
 
-def reading(reader: Trained, dataset: Dataset) -> Measured:
+def read_all(out: Evaluation, reader: Trained, dataset: Dataset) -> None:
     """How often a reader sees all that a clip shows, over all clips."""
     right = []
-    for part in watched(clips_of(dataset), "read", dataset.samples):
+    for part in read(dataset, "read"):
         score_nk = reader.learner.predict(to_video(part.video_nthwc, reader.device)).cpu()
         said_nk = torch.from_numpy(scenes([note["caption"] for note in part.notes]))
         right.append(read_right(score_nk, said_nk).double())
-    accuracy, error = mean_and_error(torch.cat(right))
-    told = "the share of clips of which the likeliest things are all that they show"
-    return Measured(
-        metrics={"accuracy": accuracy, "accuracy_error": error}, how={"accuracy": told}, files={}
-    )
+    out.clips = sum(map(len, right))
+    out.metrics["accuracy"], out.metrics["accuracy_error"] = mean_and_error(torch.cat(right))
+    out.how["accuracy"] = "the share of clips of which the likeliest things are all that they show"
 
 
 def bounds(trained: Trained, dataset: Dataset, most: int, draws: int) -> dict[str, float]:
@@ -135,7 +125,7 @@ def caption_accuracy(
     said: list[Tensor] = []
     shown: dict[str, Pixels] = {}
     first = 0
-    for part in watched(clips_of(dataset, most), "captions", min(most, dataset.samples)):
+    for part in read(dataset, "captions", most):
         captions = [note["caption"] for note in part.notes]
         seeds = range(first, first + len(part))
         made = trained.sample(seeds, captions=captions)["sample"]
@@ -144,7 +134,7 @@ def caption_accuracy(
             scores.append(reader.learner.predict(to_video(videos.copy(), reader.device)).cpu())
         said.append(torch.from_numpy(scenes(captions)))
         if not shown:
-            shown = {"drawn": made[:_SHOWN], "real": to_pixels(part.video_nthwc[:_SHOWN])}
+            shown = {"drawn": made[:SHOWN], "real": to_pixels(part.video_nthwc[:SHOWN])}
         first += len(part)
     scene_nk, drawn_nk, real_nk = torch.cat(said), torch.cat(drawn), torch.cat(real)
     out = _read_as(drawn_nk, scene_nk)
@@ -219,7 +209,7 @@ def _read(
     trained: Trained, dataset: Dataset, most: int, what: str
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """(clips (B, C, T, H, W), what the learner is given beside them), a part at a time."""
-    for part in watched(clips_of(dataset, most), what, min(most, dataset.samples)):
+    for part in read(dataset, what, most):
         captions = [note.get("caption") for note in part.notes]
         says = {} if None in captions else trained.conditions([str(each) for each in captions])
         yield to_video(part.video_nthwc, trained.device), says

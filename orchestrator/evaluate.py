@@ -38,8 +38,9 @@ from orchestrator import command, figures, postscript
 from orchestrator.clips import open_data
 from orchestrator.config import require
 from orchestrator.curve import Curve, Result, curve_of
-from orchestrator.evaluation import Evaluation, Source, evaluate
+from orchestrator.evaluation import evaluate
 from orchestrator.features import Features, of_classifier, of_i3d
+from orchestrator.findings import Evaluation, Source
 from orchestrator.site import Site
 from orchestrator.trained import Trained, find_trained
 from shards.read import DataFault
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--clips", type=int, default=256, metavar="N", help="of each, at most: 256")
     out.add_argument("--classifier", metavar="RUN", help="a Frechet distance in its features")
     out.add_argument("--fvd-weights", metavar="PATH", help="I3D as TorchScript: FVD")
+    out.add_argument("--begun", action="store_true", help="clips go on from real first frames")
     out.add_argument("--reader", metavar="RUN", help="what does a video drawn from a caption show?")
     out.add_argument("--draws", type=int, default=1, metavar="N", help="importance-weighted bound")
     out.add_argument("--curve", action="store_true", help="accuracy against the share of labels")
@@ -179,7 +181,13 @@ def _work(
         found = _kept(trained, source) if given.curve else None
         if found is None:
             found = evaluate(
-                trained, source, given.clips, features, reader=reader, draws=given.draws
+                trained,
+                source,
+                given.clips,
+                features,
+                reader=reader,
+                draws=given.draws,
+                begun=given.begun,
             )
             _keep(found, trained, site, out)
         done.append(found)

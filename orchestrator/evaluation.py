@@ -6,67 +6,24 @@ The definitions are in `models.metrics`, and in short with every result (`Evalua
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.metrics import (
-    STILL_LEVELS,
-    confusion,
-    frechet_distance,
-    mean_and_error,
-    of_videos,
-    stillness,
-)
+from models.metrics import confusion, mean_and_error, of_videos
 from orchestrator import detectors, drawings, figures, pictures
-from orchestrator.clips import Clips, clips_of, watched
+from orchestrator.clips import Clips, watched
+from orchestrator.conditions import class_names, class_places, conditions_of
 from orchestrator.features import Features
+from orchestrator.findings import Evaluation, Source
+from orchestrator.likeness import SHOWN, Seen, add_real, compare, read
 from orchestrator.loop import to_video
 from orchestrator.pictures import Pixels
-from orchestrator.start import conditions_of
 from orchestrator.trained import Trained
 from shards.dataset import Dataset
 
 _PART = 32  # clips at a time
-_SHOWN = 6  # clips in a picture
-_STILLNESS = (
-    "of 8-bit levels over a clip's frames, mean over clips; the background is the half of a clip's "
-    "pixels that vary least: background_std and std are standard deviations over time, flicker is "
-    "mean |x_t - (x_(t-1) + x_(t+1)) / 2|, still_share the pixels never more than "
-    f"{STILL_LEVELS:g} from their mean, contrast the mean frame's standard deviation over place; "
-    "*_error is the standard error, real_* the same of the dataset's clips"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The clips that a model is measured with. trained_on: whether it has learned from them."""
-
-    name: str
-    dataset: Dataset
-    trained_on: bool
-
-
-@dataclass(kw_only=True)
-class Evaluation:
-    """What came out: metrics by name (in MLflow `val/<name>`), what each means, and pictures."""
-
-    run: str
-    step: int
-    kind: str
-    data: dict[str, Any] | None
-    clips: int
-    metrics: dict[str, float] = field(default_factory=dict)
-    how: dict[str, str] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-
-    def plain(self) -> dict[str, Any]:
-        """Everything but the pictures, JSON-able."""
-        return {name: value for name, value in vars(self).items() if name != "files"}
 
 
 def evaluate(
@@ -77,12 +34,14 @@ def evaluate(
     *,
     reader: Trained | None = None,
     draws: int = 1,
+    begun: bool = False,
 ) -> Evaluation:
     """Measures the model with at most `clips` clips of its own and of the source's; a classifier or
     reader with all. Raises ValueError where its kind needs clips and there are none, or they do not
     fit.
 
-    reader: judges what is drawn from captions. draws: see `drawings.bounds`.
+    reader: judges what is drawn from captions. draws: see `drawings.bounds`. begun: a generator
+    goes on from the first frames of the source's clips.
     """
     data = None
     if source is not None:
@@ -99,98 +58,33 @@ def evaluate(
         return out
     if trained.kind == "reader":
         assert source is not None, "the command asks for test clips"
-        _take(out, drawings.reading(trained, source.dataset))
-        out.clips = source.dataset.samples
+        drawings.read_all(out, trained, source.dataset)
         return out
     if trained.kind == "drawing":
         if source is None:
             raise ValueError(f"{trained.name} is measured on clips: give --data NAME")
-        _take(out, drawings.measured(trained, source.dataset, clips, reader, draws))
+        drawings.measure(out, trained, source.dataset, reader, draws)
         if not features:
             return out
-    made, real = _Seen(features), _Seen(features)
+    made, real = Seen(features), Seen(features)
     if trained.kind == "future":
         if source is None:
             raise ValueError(f"{trained.name} goes on from clips: give --data NAME")
         _go_on(out, trained, source.dataset, made, real)
     else:
-        for seeds in watched(_parts(clips), "generated", clips):
-            parts = trained.sample(seeds)
+        if begun and source is None:
+            raise ValueError(f"--begun: {trained.name} goes on from clips: give --data NAME")
+        for seeds, first in _beginnings(clips, source if begun else None):
+            parts = trained.sample(seeds, first)
             made.add(parts["sample"], parts.get("mask"))
         if source is not None:
-            for part in _read(source.dataset, "real", clips):
-                real.add(part.video_nthwc)
+            add_real(out, real, source.dataset, features)
         if source is not None and trained.kind == "autoencoder":
             _reconstruct(out, trained, source.dataset)
-    _compare(out, made, real, features)
+    compare(out, made, real, features)
     if source is not None:
         _units(out, trained, source.dataset)
     return out
-
-
-class _Seen:
-    """Clips of one origin, as figures; the first few also as they are."""
-
-    def __init__(self, features: Sequence[Features]) -> None:
-        self._features = features
-        self._figures: list[dict[str, Tensor]] = []
-        self._vectors: list[list[Tensor]] = [[] for _ in features]
-        self.shown: Pixels | None = None
-        self.count = 0
-
-    def add(self, clips: Pixels, mask: Pixels | None = None) -> None:
-        """Takes some more clips. mask: which stream made each pixel, white the foreground."""
-        clips = np.ascontiguousarray(clips)
-        self.count += len(clips)
-        if self.shown is None:
-            self.shown = clips[:_SHOWN].copy()
-        found = stillness(torch.from_numpy(clips))
-        if mask is not None:
-            found["mask_mean"] = torch.from_numpy(mask[..., 0] / 255).mean((1, 2, 3))
-        self._figures.append(found)
-        for vectors, features in zip(self._vectors, self._features, strict=True):
-            vectors.append(features.of(clips))
-
-    def metrics(self, prefix: str) -> dict[str, float]:
-        """Means and standard errors over the clips."""
-        out: dict[str, float] = {}
-        for name in self._figures[0]:
-            mean, error = mean_and_error(torch.cat([found[name] for found in self._figures]))
-            out |= {f"{prefix}{name}": mean, f"{prefix}{name}_error": error}
-        return out
-
-    def vectors(self) -> list[Tensor]:
-        """The features (N, K) of all clips, of every kind."""
-        return [torch.cat(parts) for parts in self._vectors]
-
-
-def _compare(out: Evaluation, made: _Seen, real: _Seen, features: Sequence[Features]) -> None:
-    """Stillness of both, distances between them."""
-    out.metrics |= made.metrics("")
-    out.how["stillness"] = _STILLNESS
-    out.details = {"generated_clips": made.count, "real_clips": real.count}
-    if "mask_mean" in out.metrics:
-        out.how["mask_mean"] = "the foreground's share of the video, mean over pixels"
-    assert made.shown is not None, "at least one clip"
-    rows = {"generated": made.shown}
-    if real.shown is not None:
-        out.metrics |= real.metrics("real_")
-        rows["real"] = real.shown
-    out.files["stillness.png"] = figures.stillness_maps(rows)
-    assert not features or real.shown is not None, "the command asks for real clips"
-    for kind, of_made, of_real in zip(features, made.vectors(), real.vectors(), strict=True):
-        out.metrics[kind.metric] = frechet_distance(of_made, of_real)
-        halves = of_real[::2], of_real[1::2]
-        if len(halves[1]) > 1:
-            out.metrics[f"{kind.metric}_real_halves"] = frechet_distance(*halves)
-        size = of_made.shape[1]
-        few = min(len(of_made), len(of_real)) <= size
-        singular = f"; with no more clips than the {size} features it comes out too large"
-        out.how[kind.metric] = (
-            f"{kind.how}; {len(of_made)} generated against {len(of_real)} real clips of "
-            f"{made.shown.shape[1]} frames{singular if few else ''}. *_real_halves: between every "
-            "other real clip and the rest, what noise alone gives for half as many"
-        )
 
 
 def _reconstruct(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
@@ -199,7 +93,7 @@ def _reconstruct(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     errors: list[Tensor] = []
     total, squares = 0.0, 0.0
     mean = np.zeros(dataset.manifest.clip.shape)
-    for part in _read(dataset, "reconstructed", out.clips):
+    for part in read(dataset, "reconstructed", out.clips):
         real = part.video_nthwc
         given_back = trained.sample([0] * len(real), real)["reconstruction"]
         errors.append(_apart(given_back, real))
@@ -207,7 +101,7 @@ def _reconstruct(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
         mean += real.sum(0, dtype=np.float64)
         squares += float((real.astype(np.float64) ** 2).sum())
         if not pairs:
-            pairs.append((real[:_SHOWN].copy(), given_back[:_SHOWN]))
+            pairs.append((real[:SHOWN].copy(), given_back[:SHOWN]))
     squared_n, absolute_n = torch.cat(errors).unbind(1)
     variance = squares / (total * mean.size) - float(((mean / total) ** 2).mean())
     mse = float(squared_n.mean())
@@ -226,11 +120,11 @@ def _reconstruct(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     out.files["reconstructions.png"] = pictures.streams_sheet(rows)
 
 
-def _go_on(out: Evaluation, trained: Trained, dataset: Dataset, made: _Seen, real: _Seen) -> None:
+def _go_on(out: Evaluation, trained: Trained, dataset: Dataset, made: Seen, real: Seen) -> None:
     """How futures of the clips' first frames compare with what came."""
     found: list[Tensor] = []
     rows: dict[str, Pixels] = {}
-    for part in _read(dataset, "futures", out.clips):
+    for part in read(dataset, "futures", out.clips):
         clips = part.video_nthwc
         parts = trained.sample([0] * len(clips), clips[:, :1])
         futures, still = parts["sample"], np.broadcast_to(clips[:, :1], clips.shape)
@@ -241,7 +135,7 @@ def _go_on(out: Evaluation, trained: Trained, dataset: Dataset, made: _Seen, rea
         found.append(torch.stack([first, *later], 1))
         if not rows:
             shown = {"input": still, "future": futures, "real": clips}
-            rows = {name: each[:_SHOWN].copy() for name, each in shown.items()}
+            rows = {name: each[:SHOWN].copy() for name, each in shown.items()}
     for name, values in zip(
         ("first_frame_mae", "future_mae", "still_mae"), torch.cat(found).unbind(1), strict=True
     ):
@@ -256,22 +150,16 @@ def _go_on(out: Evaluation, trained: Trained, dataset: Dataset, made: _Seen, rea
     out.files["futures.png"] = pictures.streams_sheet(rows)
 
 
-def _take(out: Evaluation, found: drawings.Measured) -> None:
-    out.metrics |= found.metrics
-    out.how |= found.how
-    out.files |= found.files
-
-
 def _classify(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     """How often a classifier is right, by clips and by the videos that they are of."""
-    conditions_of(trained.learner, dataset)  # the number of classes agrees
-    classes = dataset.labels
-    place = {label: n for n, label in enumerate(classes)}
+    learner = trained.learner
+    conditions_of(learner, dataset)  # the number of classes agrees
+    classes = class_names(learner, dataset)
     probabilities, labels, videos = [], [], []
-    for part in _read(dataset, "classified"):
+    for part in read(dataset, "classified"):
         given = to_video(part.video_nthwc, trained.device)
-        probabilities.append(trained.learner.predict(given).cpu())
-        labels += [place[note["labels"][0]] for note in part.notes]
+        probabilities.append(learner.predict(given).cpu())
+        labels += class_places(learner, part.notes, dataset).tolist()
         videos += _videos(part)
     probability_nk, label_n = torch.cat(probabilities), torch.tensor(labels)
     names, of_video_vk = of_videos(probability_nk, videos)
@@ -305,11 +193,6 @@ def _units(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
         out.how["units"] = detectors.HOW
 
 
-def _read(dataset: Dataset, what: str, most: int | None = None) -> Iterator[Clips]:
-    count = dataset.samples if most is None else min(most, dataset.samples)
-    return watched(clips_of(dataset, most), what, count)
-
-
 def _videos(part: Clips) -> list[str]:
     """The video that each clip is of; its own key where the dataset does not say."""
     return [
@@ -322,6 +205,18 @@ def _apart(one: Pixels, other: Pixels) -> Tensor:
     """(N, 2) float64: each clip's mean squared and mean absolute difference, in levels."""
     difference = torch.from_numpy(one.astype(np.float64) - other).flatten(1)
     return torch.stack([difference.square().mean(1), difference.abs().mean(1)], 1)
+
+
+def _beginnings(count: int, source: Source | None) -> Iterator[tuple[range, Pixels | None]]:
+    """Seeds, a part at a time, and as many first frames of the source's clips, if there is one."""
+    if source is None:
+        for seeds in watched(_parts(count), "generated", count):
+            yield seeds, None
+        return
+    start = 0
+    for part in read(source.dataset, "generated", count):
+        yield range(start, start + len(part)), part.video_nthwc[:, :1]
+        start += len(part)
 
 
 def _parts(count: int) -> Iterator[range]:

@@ -189,6 +189,7 @@ class Loop:
                 lr=optim.lr,
                 betas=(optim.beta1, optim.beta2),
                 eps=optim.eps,
+                weight_decay=optim.weight_decay,
                 fused=True,
             )
             for phase in learner.phases

@@ -15,10 +15,10 @@ import torch
 
 from orchestrator import pictures
 from orchestrator.accounts import Accounts, Note
+from orchestrator.conditions import conditions_of
 from orchestrator.config import Experiment
 from orchestrator.history import ACCOUNTS
 from orchestrator.loop import Loop, SamplesDue, StepsDone, to_video
-from orchestrator.start import conditions_of
 from orchestrator.tracking import SystemMetrics, Tracker
 from shards.read import Dataset, Reader, Slice
 from shards.storage import Store

@@ -111,8 +111,9 @@ def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan,
     A dataset that can be made is made. Raises ValueError or OSError, with a message for the user,
     when the run cannot be.
     """
+    from orchestrator.conditions import conditions_of
     from orchestrator.provided import provide
-    from orchestrator.start import conditions_of, new_learner
+    from orchestrator.start import new_learner
     from shards.read import Reader, Slice, open_dataset
     from shards.storage import open_store
 

@@ -27,6 +27,7 @@ from models.learner import evaluating
 from orchestrator import parallel
 from orchestrator.accounts import Accounts, Note
 from orchestrator.checkpoint import BackgroundSaver, Checkpoint, Checkpoints
+from orchestrator.conditions import conditions_of
 from orchestrator.config import Experiment, plain
 from orchestrator.hardware import peak_tflops
 from orchestrator.history import Attempt, History
@@ -35,7 +36,7 @@ from orchestrator.loop import Batch, CheckpointDue, Loop, StepsDone, World, to_v
 from orchestrator.reporter import Reporter
 from orchestrator.site import Site
 from orchestrator.soundness import DivergingError, Soundness
-from orchestrator.start import conditions_of, new_learner, run_dataset
+from orchestrator.start import new_learner, run_dataset
 from orchestrator.tracking import Tracker
 from orchestrator.watchdog import Watchdog
 from shards.cache import Cache

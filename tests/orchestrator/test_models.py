@@ -20,6 +20,8 @@ from shards.generated import generate
 from shards.storage import open_store
 
 SQUARES = ["data.name=squares", "data.global_batch=4", "model.width=1"]
+VAE = [*SQUARES, "model.frames=32", "model.latent=3", "model.hidden=3"]
+VAE += ["model.classifier_steps=2"]
 DIGITS = ["data.name=digits", "data.global_batch=4", "model.hidden=8", "model.strokes=2"]
 DIGITS += ["model.grid=3", "model.latent=3"]
 KINDS = {
@@ -29,6 +31,12 @@ KINDS = {
     "ucf101_random": [*SQUARES, "model.classes=3"],
     "ucf101_finetune": [*SQUARES, "model.classes=3", "init_from=gan"],
     "ucf101_logreg": [*SQUARES, "model.classes=3", "init_from=gan"],
+    "video_vae_weizmann": [*VAE, "model.attributes=3"],
+    "video_vae_chairs_plain": VAE,
+    "video_vae_chairs_static": VAE,
+    "mocogan_weizmann": [*SQUARES, "model.frames=32", "model.content=2", "model.motion=2"],
+    "clip_classifier_weizmann": [*SQUARES, "model.frames=32", "model.classes=3"],
+    "bouncing_reader_one": ["data.name=digits", "data.global_batch=4", "model.width=1"],
     "sync_draw_one_digit": DIGITS,
     "sync_draw_global_one_digit": DIGITS,
     "sync_draw_baseline_one_digit_captions": [*DIGITS, "model.language=4"],
