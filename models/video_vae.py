@@ -36,6 +36,9 @@ What the paper leaves open, contradicts, or has otherwise:
   attribute is known to posterior or prior. `static` has neither LSTM nor learned prior.
 - "Partial control": an attribute that is not specified (-1) is drawn uniformly, once a clip; where
   a first frame is given, the classifier tells it from that frame.
+- No weights are given to begin with. Ours keep the size of values from layer to layer, log sigma
+  begins as 0 and pictures near grey: with torch's own the encoder is not heard at first, and far
+  less is learned in the same steps.
 - Adam (A.4), not SGD (Section 4.1).
 
 Legend: b clips, c colours, t frames, h rows, w columns, a attributes, k their values, d latents,

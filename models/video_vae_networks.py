@@ -6,6 +6,7 @@ features before the dropout, x hidden units, k values of all attributes, p mean 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Literal
 
@@ -32,7 +33,37 @@ def dropped(width: int) -> int:
 
 def phi(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """phi_tau: "two fully-connected layers with a central ReLU unit"."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    layers = (nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    return nn.Sequential(*initialised(*layers))
+
+
+def distribution(inputs: int, hidden: int, latent: int) -> nn.Sequential:
+    """phi_tau whose output is psi, mean and log sigma: (N, 2 latent). Log sigma begins as 0."""
+    layers = phi(inputs, hidden, 2 * latent)
+    nn.init.zeros_(list(layers.parameters())[-2][latent:])
+    return layers
+
+
+def initialised(*layers: nn.Module) -> tuple[nn.Module, ...]:
+    """The layers of a row, begun so that values keep their size from end to end (He et al. 2015):
+    weights N(0, 1 / inputs), or N(0, 2 / inputs) behind a ReLU, biases 0."""
+    behind = 1
+    for layer in layers:
+        match layer:
+            case nn.ReLU():
+                behind = 2
+                continue
+            case nn.ConvTranspose2d():
+                inputs = layer.weight[:, 0].numel() / math.prod(layer.stride)
+            case nn.Linear() | nn.Conv2d():
+                inputs = layer.weight[0].numel()
+            case _:
+                raise AssertionError(f"no weights are known for {layer}")
+        assert layer.bias is not None
+        nn.init.normal_(layer.weight, 0.0, math.sqrt(behind / inputs))
+        nn.init.zeros_(layer.bias)
+        behind = 1
+    return layers
 
 
 class Encoder(nn.Module):
@@ -50,6 +81,7 @@ class Encoder(nn.Module):
                 layers.append(nn.ReLU())
         self.convolutions = nn.Sequential(*layers)
         self.features = phi(dropped(width), 2 * latent, latent)
+        initialised(*self.convolutions, *self.features)
 
     def forward(self, frames_nchw: Tensor, weight_nf: Tensor | None = None) -> Tensor:
         flat_nf = self.convolutions(frames_nchw).flatten(1)
@@ -74,6 +106,9 @@ class Decoder(nn.Module):
             missing = 1 if stride == 3 else 0  # rows that the encoder's stride left over
             layers.append(nn.ConvTranspose2d(c_in, c_out, kernel, stride, output_padding=missing))
         self.convolutions = nn.Sequential(*layers)
+        *_, last = initialised(*self.features, *self.convolutions)
+        with torch.no_grad():
+            next(last.parameters()).mul_(0.1)  # the first pictures are near grey
 
     def forward(self, z_nd: Tensor) -> Tensor:
         map_nchw = self.features(z_nd).view(len(z_nd), -1, _SIDE, _SIDE)
@@ -117,14 +152,14 @@ class Vae(nn.Module):
         self.latent = latent
         self.encoder = Encoder(width, latent, activation)
         self.decoder = Decoder(width, latent, activation)
-        self.initial = phi(latent, hidden, pair)  # psi_q
+        self.initial = distribution(latent, hidden, latent)  # psi_q
         if structured:
-            self.combined = phi(pair + given, hidden, pair)  # psi_a
+            self.combined = distribution(pair + given, hidden, latent)  # psi_a
             self.moving = phi(hidden, hidden, latent)
-            self.dynamic = phi(pair + latent, hidden, pair)  # psi_dy
+            self.dynamic = distribution(pair + latent, hidden, latent)  # psi_dy
         if not static:
             self.expecting = phi(hidden, hidden, latent)
-            self.prior = phi(latent + given, hidden, pair)  # psi_p
+            self.prior = distribution(latent + given, hidden, latent)  # psi_p
             self.lstm = Lstm(pair + (latent if conditional else 0), hidden)
 
     def forward(

@@ -31,11 +31,13 @@ from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from orchestrator.train import SupersededError, connect, train
 from orchestrator.worker import DivergedError, Job
+from shards.manifest import ATTRIBUTE, WORD
 from shards.read import open_dataset
 from shards.storage import Store, open_store
 
 _PACKAGES = ("torch", "ray", "mlflow-skinny", "numpy", "webdataset", "av", "opencv-python-headless")
 STOP_DEADLINE_S = 20
+_MANY = (WORD, ATTRIBUTE)  # counts that may be thousands
 MODEL_TAG = "orchestrator.model"  # of a run whose model is registered: its name and version
 
 
@@ -177,7 +179,10 @@ def _describe(tracker: Tracker, job: Job) -> None:
         name=experiment.data.name,
         version=job.dataset_version,
         source=job.site.dataset(experiment.data.name),
-        counts={"clips": dataset.samples, **dataset.manifest.counts},
+        counts={
+            "clips": dataset.samples,
+            **{k: n for k, n in dataset.manifest.counts.items() if not k.startswith(_MANY)},
+        },
     )
     text = json.dumps(plain(experiment), indent=1)
     tracker.artifact("experiment.json", text.encode())

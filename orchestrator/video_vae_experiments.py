@@ -15,7 +15,7 @@ _VIDEO_VAE = Experiment(
     name="video_vae_weizmann",
     paper="VideoVAE 5.3, table 2, Weizmann",
     model=VideoVaeConfig(attributes=(10, 9)),  # by name: action, person
-    data=Data(name="weizmann_train", global_batch=32),
+    data=Data(name="weizmann_people_train", global_batch=32),
     optim=Optim(lr=1e-4, beta1=0.9),
     budget=Budget(steps=20_000, checkpoint_every=1000, samples_every=1000),
 )
@@ -77,7 +77,11 @@ def _judges() -> list[Experiment]:
         "chairs": ClipClassifierConfig(frames=16, classes=4, without="chair"),
         "flickr": ClipClassifierConfig(frames=32, classes=2),
     }
-    data = {"weizmann": "weizmann_train", "chairs": "chairs_train", "flickr": "flickr_beach_golf"}
+    data = {
+        "weizmann": "weizmann_people_train",
+        "chairs": "chairs_train",
+        "flickr": "flickr_beach_golf",
+    }
     return [
         Experiment(
             name=f"clip_classifier_{name}",

@@ -26,12 +26,12 @@ ABLATIONS = {
 ATTRIBUTES = torch.tensor([[0, 2], [1, 0], [1, 1], [0, 1]])
 
 
-def _built(seed=0, louder=1.0, **fields):
-    """louder: what the weights are multiplied by, where the first ones are too quiet to tell."""
+def _built(seed=0, **fields):
+    """A learner whose weights have left their first state, where every log sigma is 0."""
     torch.manual_seed(seed)
     learner = dataclasses.replace(SMALL, **fields).build()
     for parameter in learner.parameters():
-        parameter.data.mul_(louder)
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
     return learner
 
 
@@ -127,6 +127,21 @@ def test_ablations_change_what_they_say_and_nothing_else():
     assert _built(**ABLATIONS["+C-S"]).conditions == ()
 
 
+@pytest.mark.parametrize("activation", ["relu", "none"])
+def test_first_weights_keep_the_size_of_values_and_begin_with_unit_sigma(activation):
+    torch.manual_seed(0)
+    vae = VideoVaeConfig(activation=activation).build().vae
+    with torch.no_grad():
+        features = vae.encoder(torch.randn(8, 3, 64, 64))
+        assert 0.5 < features.square().mean().sqrt() < 2
+        for network in (vae.initial, vae.combined, vae.dynamic, vae.prior):
+            mean, log_sigma = network(torch.randn(8, network[0].in_features)).chunk(2, 1)
+            assert 0.5 < mean.square().mean().sqrt() < 2
+            assert (log_sigma == 0).all()
+        frames = vae.decoder(torch.randn(8, 512))[:, :, 8:56, 8:56]
+        assert 0.05 < frames.square().mean().sqrt() < 0.2
+
+
 def _by_hand(learner, clips, noise, given):
     """(video, kl) of the full model, frame by frame, with torch's own cell."""
     vae, B = learner.vae, len(clips)
@@ -160,19 +175,20 @@ def _by_hand(learner, clips, noise, given):
 
 
 def test_loss_is_that_of_a_step_by_hand_with_torchs_divergence_and_cell():
-    learner = _second_stage(kl_weight=0.5, louder=2, labelled=1.0)
+    learner = _second_stage(kl_weight=0.5, labelled=1.0)
     clips, noise = _clips(), _noise(learner)
     loss, metrics = learner.loss("vae", clips, noise, attributes_ba=ATTRIBUTES[:2])
     given = torch.tensor([[1, 0, 0, 0, 1], [0, 1, 1, 0, 0]]).float()
     video, kl = _by_hand(learner, clips, noise, given)
     l1 = (video - clips).abs().sum() / 2
+    assert kl.min() > 0.1
     assert metrics["reconstruction"].item() == pytest.approx(l1.item(), rel=1e-5)
     assert metrics["kl"].item() == pytest.approx(kl.mean().item(), rel=1e-4)
     assert loss.item() == pytest.approx((l1 + 0.5 * kl.mean()).item(), rel=1e-5)
 
 
 def test_static_divergence_is_to_the_unit_normal_of_every_frame_by_itself():
-    learner = _built(**ABLATIONS["static"], louder=2).eval()
+    learner = _built(**ABLATIONS["static"]).eval()
     clips, noise = _clips(), _noise(learner)
     _, metrics = learner.loss("vae", clips, noise)
     q = learner.vae.initial(learner.vae.encoder(clips.transpose(1, 2).flatten(0, 1)))
@@ -190,7 +206,7 @@ def test_static_divergence_is_to_the_unit_normal_of_every_frame_by_itself():
 
 @pytest.mark.parametrize("name", ["-C+S", "+C+S", "-C-S", "+C-S"])
 def test_a_frames_sample_reaches_the_next_frames_prior_only_when_conditional(name):
-    learner = _second_stage(**ABLATIONS[name], louder=3).eval()
+    learner = _second_stage(**ABLATIONS[name]).eval()
     clips, noise = _clips(), _noise(learner)
     other = noise.clone()
     first = len(learner.values) + 8
@@ -273,7 +289,7 @@ def test_labelled_clips_are_a_function_of_their_pixels_that_takes_the_share_aske
 
 
 def test_classifier_loss_is_cross_entropy_of_labelled_clips_with_known_attributes():
-    learner = _built(louder=2)
+    learner = _built()
     clips, noise = _clips(12), _noise(learner, 12)
     seen = shown(clips, 0.5)
     assert 3 <= seen.sum() <= 9
@@ -297,7 +313,7 @@ def test_classifier_loss_is_cross_entropy_of_labelled_clips_with_known_attribute
 
 
 def test_vae_is_given_labels_where_shown_and_what_the_classifier_says_elsewhere():
-    learner = _second_stage(louder=2)
+    learner = _second_stage()
     clips, noise = _clips(12), _noise(learner, 12)
     seen, inferred = shown(clips, 0.5), learner.infer(clips)
     truth = (inferred + 1) % torch.tensor([2, 3])  # wrong everywhere, to tell them apart
@@ -372,7 +388,7 @@ def test_classifier_tells_the_clips_it_was_not_shown_and_single_frames():
 
 
 def test_videos_of_attributes_alone_are_set_by_attributes_and_by_a_row_of_noise():
-    learner = _built(louder=2)
+    learner = _built()
     noise = _noise(learner, 4)
     learner.train()
     sample = learner.sample(noise, attributes_ba=ATTRIBUTES)["sample"]
@@ -386,7 +402,7 @@ def test_videos_of_attributes_alone_are_set_by_attributes_and_by_a_row_of_noise(
 
 
 def test_what_is_made_is_fed_back():
-    learner = _built(louder=2)
+    learner = _built()
     noise = _noise(learner)
     seen = []
     learner.vae.encoder.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
@@ -396,7 +412,7 @@ def test_what_is_made_is_fed_back():
 
 
 def test_a_first_frame_is_reconstructed_and_goes_on_from_its_posterior():
-    learner = _built(louder=2)
+    learner = _built()
     noise, clips = _noise(learner), _clips()
     given = {"attributes_ba": ATTRIBUTES[:2]}
     parts = learner.sample(noise, clips, **given)
@@ -415,7 +431,7 @@ def test_a_first_frame_is_reconstructed_and_goes_on_from_its_posterior():
 
 
 def test_attributes_that_change_change_only_the_frames_from_then_on():
-    learner = _built(frames=6, louder=2)
+    learner = _built(frames=6)
     noise = _noise(learner)
     steady = ATTRIBUTES[:2][:, None].repeat(1, 6, 1)
     changing = steady.clone()
@@ -429,7 +445,7 @@ def test_attributes_that_change_change_only_the_frames_from_then_on():
 
 
 def test_attributes_left_free_are_drawn_once_a_clip_or_told_from_the_first_frame():
-    learner = _built(louder=2)
+    learner = _built()
     noise = _noise(learner, 300)
     told = []
     learner.vae.prior.register_forward_pre_hook(lambda _m, args: told.append(args[0][:, 6:]))
@@ -449,7 +465,7 @@ def test_attributes_left_free_are_drawn_once_a_clip_or_told_from_the_first_frame
 
 
 def test_any_number_of_frames_can_be_made_by_one_set_of_weights():
-    learner = _built(louder=2)
+    learner = _built()
     longer = dataclasses.replace(SMALL, frames=7).build()
     longer.load_state_dict(learner.state_dict())
     noise = _noise(longer)
@@ -462,7 +478,7 @@ def test_any_number_of_frames_can_be_made_by_one_set_of_weights():
 
 @pytest.mark.parametrize("name", ["-C-S", "static"])
 def test_models_without_attributes_make_videos_from_noise_and_from_first_frames(name):
-    learner = _built(**ABLATIONS[name], louder=2)
+    learner = _built(**ABLATIONS[name])
     noise, clips = _noise(learner), _clips()
     sample = learner.sample(noise)["sample"]
     future = learner.sample(noise, clips[:, :, :1])["sample"]
