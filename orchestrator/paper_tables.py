@@ -41,9 +41,9 @@ _SYNC_DRAW = {
 }
 
 _VIDEO_VAE_NOTE = (
-    "Ours are of as many clips as were evaluated (`evaluate RUN --classifier JUDGE --clips N`), the "
-    "mean entropy for the paper's sum; intra_e is a sum, so it grows with N, and no two tables of other judges or "
-    "other N compare. `real_*` is the judge's of real clips: docs/papers/video_vae.md."
+    "Ours are of as many clips as were evaluated (`evaluate RUN --classifier JUDGE --clips N`), "
+    "the mean entropy for the paper's sum, which grows with N; scores of two judges do not compare. "
+    "real_* is the judge's of real clips, the bound: docs/papers/video_vae.md."
 )
 _SCORES = ("val/i_score", "val/intra_e_mean", "val/inter_e", "val/real_i_score")
 _ABLATION = {
