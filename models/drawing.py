@@ -99,7 +99,9 @@ class Drawing(nn.Module):
         self.sentence: Sentence | None = None
         self.alignment: Alignment | None = None
         self.prior: nn.Linear | None = None
-        if captions == "sentence":
+        if captions == "skip_thoughts":
+            given = config.language
+        elif captions == "sentence":
             self.sentence = Sentence(config.vocabulary, config.language)
             given = config.language
         elif captions == "aligned":
@@ -108,7 +110,8 @@ class Drawing(nn.Module):
             self.prior = nn.Linear(hidden, 2 * latent, bias=False)
         self.reading = Windows(config)
         self.writing = Windows(config)
-        self.encoder = Lstm(2 * seen + hidden + (given if self.sentence else 0), hidden)
+        both = given if captions in ("sentence", "skip_thoughts") else 0
+        self.encoder = Lstm(2 * seen + hidden + both, hidden)
         self.decoder = Lstm(latent + given, hidden)
         self.posterior = nn.Linear(hidden, 2 * latent)
         self.patch = nn.Linear(hidden, seen)
@@ -152,9 +155,11 @@ class Drawing(nn.Module):
 
     def _caption(self, caption_bl: Tensor | None) -> Tensor | None:
         """A sentence's vector (B, D), or the words' (B, L, D) for the alignment."""
-        if self.sentence is None and self.alignment is None:
+        if self.config.captions == "none":
             return None
         assert caption_bl is not None, "a model with captions is given them"
+        if self.config.captions == "skip_thoughts":
+            return caption_bl  # the vectors themselves
         if self.sentence is not None:
             sentence_bd: Tensor = self.sentence(caption_bl)
             return sentence_bd

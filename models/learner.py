@@ -30,13 +30,14 @@ class Learner(nn.Module, ABC):
     phases: the names of the child modules that are trained, in the order of their updates.
     conditions: what `loss` takes of a clip besides its pixels, as keywords, one of: "label_b",
     int64; "joint_b", int64; "attributes_ba", int64 (B, A), -1 unknown; "caption_bl", int64 (B,
-    words); "scene_bk", float32 (B, K). `sample` is given them too.
+    words); "sentence_bd", float32; "scene_bk", float32 (B, K). `sample` is given them too.
     needs_clips: whether `sample` shows real clips too, or what it makes of them.
     needs_weights: whether it must begin from another run's (`adopt`).
     classes: how many classes `label_b` or `joint_b` tells apart. values: of each attribute in
     `attributes_ba`, how many it may have. without: an attribute that `joint_b` leaves out.
     vocabulary, words: how many words `caption_bl` can tell apart, padding included, and has at
-    most. codes: how many clips' codes `fit` wants; 0 for a learner that fits nothing.
+    most. language: numbers of a `sentence_bd`. codes: how many clips' codes `fit` wants; 0 for a
+    learner that fits nothing.
     """
 
     kind: Kind = "generator"
@@ -49,6 +50,7 @@ class Learner(nn.Module, ABC):
     without: str = ""
     vocabulary: int = 0
     words: int = 0
+    language: int = 0
     codes: int = 0
 
     def __init__(self) -> None:

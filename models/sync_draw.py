@@ -37,8 +37,9 @@ class SyncDrawConfig:
 
     attention: "frame", a window a frame, Sync-DRAW; "global", one window for all; "cuboid", the
     paper's baseline. strokes: T. grid: K, the points of a window along an axis. hidden: of both
-    LSTMs. captions: "none"; "sentence", 2017: one vector given to both LSTMs; "aligned", 2016:
-    words weighted anew at every stroke, and a learned prior. words: of a caption at most.
+    LSTMs. captions: "none"; 2017, one vector given to both LSTMs: "sentence" of an encoder
+    that is trained along, "skip_thoughts" of the published one, of `language` numbers; "aligned",
+    2016: words weighted anew at every stroke, and a learned prior. words: of a caption at most.
     vocabulary: words known, padding included. binary: pixels above one half are 1, all others 0;
     else they are grey, and the loss has a floor, their entropy.
     """
@@ -51,7 +52,7 @@ class SyncDrawConfig:
     grid: int = 10
     hidden: int = 256
     latent: int = 100
-    captions: Literal["none", "sentence", "aligned"] = "none"
+    captions: Literal["none", "sentence", "skip_thoughts", "aligned"] = "none"
     words: int = 16
     vocabulary: int = 32
     language: int = 128
@@ -91,12 +92,17 @@ class SyncDraw(Learner):
         super().__init__()
         self.config = config
         self.drawing = Drawing(config)
-        if config.captions != "none":
+        if config.captions == "skip_thoughts":
+            self.conditions = ("sentence_bd",)
+            self.language = config.language
+        elif config.captions != "none":
             self.conditions = ("caption_bl",)
             self.vocabulary, self.words = config.vocabulary, config.words
 
     def blank(self, count: int) -> dict[str, Tensor]:
         """Captions of one word."""
+        if "sentence_bd" in self.conditions:
+            return {"sentence_bd": torch.zeros(count, self.language)}
         caption_bl = torch.zeros(count, self.words, dtype=torch.int64)
         caption_bl[:, :1] = 1
         return dict.fromkeys(self.conditions, caption_bl)
@@ -110,7 +116,8 @@ class SyncDraw(Learner):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """loss = reconstruction + kl, nats a video, means over the clips; all three are metrics.
 
-        conditions: caption_bl, int64 (B, L), 0 beyond the last word, for a model with captions.
+        conditions: caption_bl, int64 (B, L), 0 beyond the last word, or sentence_bd, float32, for a
+            model with captions.
         """
         assert phase in self.phases, f"phase={phase!r}: only {self.phases} are trained"
         target_bnchw = self.target(video_bcthw)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from models.captions import tokens
 from models.learner import Learner
+from models.skip_thoughts import SkipThoughts
 from orchestrator.loop import Conditions
 from shards.bouncing import caption as caption_of
 from shards.bouncing import scene_of
@@ -23,7 +27,8 @@ def conditions_of(learner: Learner, dataset: Dataset) -> Conditions:
     """What the learner's losses take of a batch that was read with its provenance.
 
     "label_b": int64, the clip's class as its place in `dataset.labels`. "caption_bl": int64, its
-    caption's words as `tokens` has them. "scene_bk": float32, 1 for each thing that its caption
+    caption's words as `tokens` has them. "sentence_bd": float32, its caption's skip-thoughts.
+    "scene_bk": float32, 1 for each thing that its caption
     says is seen (`shards.bouncing`), at 2 digit + motion. "attributes_ba": int64, the values of
     its attributes as their places (`attribute_values`). "joint_b": int64, of all of them at once,
     the last attribute counting ones. A clip that could not be read has the
@@ -37,6 +42,8 @@ def conditions_of(learner: Learner, dataset: Dataset) -> Conditions:
             return _labels(learner, dataset)
         case ("caption_bl",):
             return _captions(learner, dataset)
+        case ("sentence_bd",):
+            return _sentences(learner, dataset)
         case ("scene_bk",):
             return _scenes(dataset)
         case ("attributes_ba",):
@@ -81,6 +88,44 @@ def _captions(learner: Learner, dataset: Dataset) -> Conditions:
         return {"caption_bl": tokens(captions, words, learner.words).numpy()}
 
     return caption_bl
+
+
+def sentence_encoder(learner: Learner) -> Callable[[Sequence[str]], Tensor]:
+    """Captions to `sentence_bd`, by the weights in the folder SKIP_THOUGHTS; each caption once.
+
+    Raises ValueError where there are none, or of another size.
+    """
+    folder = os.environ.get("SKIP_THOUGHTS")
+    if not folder:
+        raise ValueError(
+            "SKIP_THOUGHTS: name the folder of the published skip-thoughts in it, or take "
+            "model.captions=sentence, whose encoder is trained with the model"
+        )
+    encoder = SkipThoughts(folder)
+    if encoder.size != learner.language:
+        raise ValueError(f"model.language={learner.language}: {folder} has {encoder.size} numbers")
+    known: dict[str, Tensor] = {}
+
+    def encode(captions: Sequence[str]) -> Tensor:
+        for caption in dict.fromkeys(captions):
+            if caption not in known:
+                known[caption] = encoder.encode([caption])[0]
+        return torch.stack([known[caption] for caption in captions])
+
+    return encode
+
+
+def _sentences(learner: Learner, dataset: Dataset) -> Conditions:
+    if not dataset.words:
+        raise ValueError(f"the dataset at {dataset.store.location} has no captions")
+    encode = sentence_encoder(learner)
+
+    def sentence_bd(batch: Any) -> dict[str, np.ndarray[Any, Any]]:
+        clips = zip(batch.json, batch.valid_b, strict=True)
+        captions = [clip["caption"] if valid else dataset.words[0] for clip, valid in clips]
+        return {"sentence_bd": encode(captions).numpy()}
+
+    return sentence_bd
 
 
 def scenes(captions: Sequence[str]) -> np.ndarray[Any, Any]:

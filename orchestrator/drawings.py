@@ -49,7 +49,7 @@ def measure(
     out.metrics |= bounds(trained, dataset, out.clips, draws)
     out.how["bound"] = HOW_BOUND
     captions = None
-    if "caption_bl" in trained.learner.conditions:
+    if trained.captioned:
         captions = [note["caption"] for note in some_clips(dataset, SHOWN).notes]
     if reader is not None:
         if captions is None:

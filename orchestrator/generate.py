@@ -102,7 +102,7 @@ def _made(
         raise ValueError(
             f"{option}: {trained.name} goes on from nothing; that is for future models"
         )
-    if given.caption and not trained.words:
+    if given.caption and not trained.captioned:
         raise ValueError(f"--caption: {trained.name} draws from no captions")
     if given.caption:
         trained.conditions(given.caption)  # all words are known

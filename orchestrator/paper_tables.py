@@ -42,8 +42,8 @@ _SYNC_DRAW = {
 
 _VIDEO_VAE_NOTE = (
     "Ours are of as many clips as were evaluated (`evaluate RUN --classifier JUDGE --clips N`), "
-    "the mean entropy for the paper's sum, which grows with N; scores of two judges do not compare. "
-    "real_* is the judge's of real clips, the bound: docs/papers/video_vae.md."
+    "the mean entropy for the paper's sum, which grows with N; scores of two judges do not "
+    "compare. real_* is the judge's of real clips, the bound: docs/papers/video_vae.md."
 )
 _SCORES = ("val/i_score", "val/intra_e_mean", "val/inter_e", "val/real_i_score")
 _ABLATION = {

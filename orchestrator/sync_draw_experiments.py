@@ -38,6 +38,9 @@ def _bouncing(digits: int) -> list[Experiment]:
     aligned = SyncDrawConfig(captions="aligned", grid=8)
     title = f"v1 3.2 and 4.5, {word} digit, aligned captions"
     out.append(_sync_draw(f"{word}_digit_aligned", title, aligned, f"bouncing_{word}_train"))
+    title = f"4.5, table 1, {word} digit, captions as skip-thoughts"
+    thoughts = SyncDrawConfig(captions="skip_thoughts", language=4800)
+    out.append(_sync_draw(f"{word}_digit_skip_thoughts", title, thoughts, f"bouncing_{word}_train"))
     reader = Experiment(
         name=f"bouncing_reader_{word}",
         paper=f"judge of what is drawn from captions, {word} digit",

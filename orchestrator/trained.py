@@ -25,6 +25,7 @@ from models.learner import Kind, Learner
 from orchestrator import registry
 from orchestrator.archive import locate
 from orchestrator.checkpoint import Checkpoint, Checkpoints
+from orchestrator.conditions import sentence_encoder
 from orchestrator.config import ModelConfig
 from orchestrator.experiments import find
 from orchestrator.loop import to_video
@@ -90,12 +91,20 @@ class Trained:
 
         Raises ValueError for words that it does not know, and where it needs captions.
         """
-        if "caption_bl" not in self.learner.conditions:
+        if not self.captioned:
             return {}
         if captions is None:
             raise ValueError(f"{self.name} draws what a caption says: give --caption TEXT")
+        if "sentence_bd" in self.learner.conditions:
+            sentence_bd = sentence_encoder(self.learner)(captions)
+            return {"sentence_bd": sentence_bd.to(self.device)}
         caption_bl = tokens(captions, self.words, self.learner.words)
         return {"caption_bl": caption_bl.to(self.device)}
+
+    @property
+    def captioned(self) -> bool:
+        """Whether it makes what captions say."""
+        return bool({"caption_bl", "sentence_bd"} & set(self.learner.conditions))
 
     @property
     def device(self) -> torch.device:

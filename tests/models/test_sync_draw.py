@@ -14,7 +14,7 @@ from models.sync_draw import SyncDrawConfig, as_video, cross_entropy
 
 SMALL = SyncDrawConfig(frames=3, size=12, strokes=4, grid=4, hidden=16, latent=5, language=6)
 KINDS = ["frame", "global", "cuboid"]
-CAPTIONS = ["none", "sentence", "aligned"]
+CAPTIONS = ["none", "sentence", "skip_thoughts", "aligned"]
 
 
 def _built(seed=0, **fields):
@@ -34,6 +34,9 @@ def _noise(learner, count=2, seed=0):
 def _caption(learner, count=2):
     if not learner.conditions:
         return {}
+    if learner.conditions == ("sentence_bd",):
+        rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(5))
+        return {"sentence_bd": rows}
     words = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]]).repeat(-(-count // 2), 1)
     return {"caption_bl": words[:count]}
 
