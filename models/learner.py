@@ -114,6 +114,10 @@ class Learner(nn.Module, ABC):
         """Conditions of the right shapes that say nothing: what a step costs needs no more."""
         return dict.fromkeys(self.conditions, torch.zeros(count, dtype=torch.int64))
 
+    def settle(self) -> None:
+        """Goes to the stage that most steps are in, for a learner that is trained in stages: what a
+        step costs is asked of that one."""
+
     def parallelize(self, wrap: Wrap) -> None:
         """Has the networks of the phases called through `wrap`, as DDP; names stay."""
         self._calls = {name: wrap(self.get_submodule(name)) for name in self.phases}

@@ -166,6 +166,10 @@ class VideoVae(Learner):
                 c.width, c.latent, c.hidden, c.attributes, c.activation
             )
 
+    def settle(self) -> None:
+        """Behind the classifiers' stage."""
+        self.steps = max(self.steps, self.config.classifier_steps)
+
     def get_extra_state(self) -> Tensor:
         """The steps trained, int64."""
         return torch.tensor(self.steps, device="cpu")

@@ -70,6 +70,7 @@ def _count(
 ) -> StepCost:
     with device, torch.random.fork_rng(devices=[]):
         learner = build().to(device).train()
+    learner.settle()
     trained = [p for phase in learner.phases for p in learner.get_submodule(phase).parameters()]
     weights = sum(_nbytes(t) for t in learner.state_dict().values())
     gradients = sum(_nbytes(p) for p in trained)

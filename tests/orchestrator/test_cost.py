@@ -6,6 +6,7 @@ from torch import nn
 
 from models.learner import Learner
 from models.vgan import VganConfig
+from models.video_vae import VideoVaeConfig
 from orchestrator.cost import step_cost
 from orchestrator.hardware import expect, find_machine, machines
 
@@ -146,3 +147,12 @@ def test_machines_every_row_has_rates_memory_and_a_source():
         assert machine.as_of
         if machine.spot_usd is not None:
             assert machine.spot_usd < machine.on_demand_usd
+
+
+def test_step_cost_of_a_learner_in_stages_is_of_the_stage_that_most_steps_are_in():
+    config = VideoVaeConfig(frames=3, width=2, latent=4, hidden=4, attributes=(2,))
+    cost = step_cost(config.build, config.clip_shape)
+    # Forward and backward of the first convolution alone: 2 x 3 colours x 9 x 9 x 2 channels at
+    # 56 x 56 places of 3 frames, backward to its weights as much again.
+    first = 2 * 3 * 81 * 2 * 56 * 56 * 3
+    assert cost.flops_per_clip["vae"] > 2 * first
