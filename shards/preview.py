@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image as Pil
 
 from shards.decode import decode_into
+from shards.generated import whole
 from shards.manifest import Manifest, load_manifest
 from shards.storage import Store, open_store
 from shards.tarfmt import Member, parse_index
@@ -151,6 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     store = open_store(given.dataset)
     try:
         manifest = load_manifest(store)
+        store = whole(store, manifest)
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

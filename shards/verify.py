@@ -20,6 +20,7 @@ from shards.catalog import read_index
 from shards.dataset import Dataset
 from shards.decode import check_encoding, decode_into
 from shards.fill import check
+from shards.generated import whole
 from shards.manifest import Shard, load_manifest
 from shards.quarantine import BadSampleError
 from shards.storage import Store, open_store
@@ -162,7 +163,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _open(location: str) -> Dataset:
     store = open_store(location)
-    return Dataset(manifest=load_manifest(store), store=store)
+    manifest = load_manifest(store)
+    return Dataset(manifest=manifest, store=whole(store, manifest))
 
 
 if __name__ == "__main__":

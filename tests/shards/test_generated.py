@@ -6,13 +6,16 @@ import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shards.batch import Slice
 from shards.bouncing import Bouncing, find_glyphs
 from shards.dataset import open_dataset
 from shards.generated import generate, main
+from shards.preview import main as preview
 from shards.read import Reader
 from shards.storage import LocalStore, open_store
+from shards.verify import main as verify
 
 CLIPS = Bouncing(digits=2, count=300)  # two shards, the second of 44
 
@@ -84,6 +87,13 @@ def test_pictures_that_changed_are_found_out(folder, tmp_path):
     with pytest.raises(DataFault, match="crc32c differs"):
         for _, _ in zip(range(3), reader.batches(0), strict=False):
             pass
+
+
+def test_tools_verify_and_show_a_dataset_without_tars(folder, tmp_path, capsys):
+    assert verify([str(folder / "made")]) == 0
+    assert "300" in capsys.readouterr().out
+    assert preview([str(folder / "made"), "--out", str(tmp_path), "--clips", "4"]) == 0
+    assert Image.open(tmp_path / "clips.gif").n_frames > 1
 
 
 def test_command_makes_a_dataset_and_names_what_is_wrong(tmp_path, capsys):
