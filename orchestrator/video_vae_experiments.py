@@ -97,11 +97,17 @@ def _judges() -> list[Experiment]:
 
 EXPERIMENTS = _video_vae()
 
+_CLUSTER = ("resources.num_workers=8..32",)  # their batch is 32
+
 SCALES: dict[type, dict[str, tuple[str, ...]]] = {
     ClipClassifierConfig: {"laptop": ("model.width=8",)},
     VideoVaeConfig: {
-        "laptop": ("model.latent=64", "model.hidden=64", "model.classifier_steps=100")
+        "laptop": ("model.latent=64", "model.hidden=64", "model.classifier_steps=100"),
+        "cluster": _CLUSTER,
     },
-    MocoganConfig: {"laptop": ("model.width=8",)},
-    DeepRotatorConfig: {"laptop": ("model.width=16", "model.units=128")},
+    MocoganConfig: {"laptop": ("model.width=8",), "cluster": _CLUSTER},
+    DeepRotatorConfig: {
+        "laptop": ("model.width=16", "model.units=128"),
+        "cluster": _CLUSTER,
+    },
 }
