@@ -97,7 +97,11 @@ def test_worker_frozen_is_noticed_and_started_again(run, uninterrupted, seed):
     assert len(outcome.attempts) == 2
     outcome.assert_same(uninterrupted, weights=False)
     stacks = [outcome.store.read(name) for name, _ in outcome.store.list("hangs/")]
-    assert any(b"orchestrator/loop.py" in text for text in stacks)
+    assert stacks
+    # The other worker waits for this one: in a step's collective, or in a checkpoint's.
+    waits = (b"orchestrator/loop.py", b"orchestrator/parallel.py")
+    assert any(b"orchestrator/worker.py" in text for text in stacks)
+    assert any(place in text for text in stacks for place in waits)
 
 
 def test_newest_checkpoint_damaged_falls_back_to_the_one_before(run, uninterrupted, seed):
