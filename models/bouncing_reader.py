@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.clip_classifier import LEAST_FRAMES, LEAST_SIZE, clip_features
-from models.learner import Learner, evaluating
+from models.clip_classifier import LEAST_FRAMES, LEAST_SIZE, Judge, clip_features
+from models.learner import evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +47,17 @@ class BouncingReaderConfig:
         return BouncingReader(self)
 
 
-class BouncingReader(Learner):
+class BouncingReader(Judge):
     """Binary cross entropy of all things that may be seen, summed over them."""
 
     kind = "reader"
     phases = ("network",)
     conditions = ("scene_bk",)
-    needs_clips = True
 
     def __init__(self, config: BouncingReaderConfig) -> None:
         super().__init__()
         self.config = config
-        self.scenes = config.scenes
+        self.classes = config.scenes
         self.network = nn.Sequential(
             *clip_features(config.channels, config.width),
             nn.AdaptiveMaxPool3d(1),
@@ -66,13 +65,9 @@ class BouncingReader(Learner):
             nn.Linear(8 * config.width, config.scenes),
         )
 
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """None: (count, 0)."""
-        return torch.empty(count, 0)
-
     def blank(self, count: int) -> dict[str, Tensor]:
         """Clips that show nothing."""
-        return {"scene_bk": torch.zeros(count, self.scenes)}
+        return {"scene_bk": torch.zeros(count, self.classes)}
 
     def loss(
         self,
@@ -96,18 +91,6 @@ class BouncingReader(Learner):
         with evaluating(self.network):
             logits_bk: Tensor = self.network(video_bcthw)
         return logits_bk.float().sigmoid()
-
-    @torch.no_grad()
-    def sample(
-        self,
-        noise: Tensor,  # noqa: ARG002
-        video_bcthw: Tensor | None = None,
-        **_: Tensor,
-    ) -> dict[str, Tensor]:
-        """The clips that it was given to read. Raises ValueError without any."""
-        if video_bcthw is None:
-            raise ValueError("a reader makes no videos: give clips, or ask it to predict")
-        return {"sample": video_bcthw}
 
 
 def likeliest(score_bk: Tensor, count_b: Tensor) -> Tensor:

@@ -82,12 +82,29 @@ class _Network(nn.Module):
         return logits_bk
 
 
-class ClipClassifier(Learner):
+class Judge(Learner):
+    """Looks at clips and makes none."""
+
+    needs_clips = True
+
+    @torch.no_grad()
+    def sample(
+        self,
+        noise: Tensor,  # noqa: ARG002
+        video_bcthw: Tensor | None = None,
+        **_: Tensor,
+    ) -> dict[str, Tensor]:
+        """The clips that it was given to judge. Raises ValueError without any."""
+        if video_bcthw is None:
+            raise ValueError("a judge makes no videos: give clips, or ask it to predict")
+        return {"sample": video_bcthw}
+
+
+class ClipClassifier(Judge):
     """Cross entropy of the clips' classes."""
 
     kind = "classifier"
     phases = ("classifier",)
-    needs_clips = True
 
     def __init__(self, config: ClipClassifierConfig) -> None:
         super().__init__()
@@ -100,10 +117,6 @@ class ClipClassifier(Learner):
     def detectors(self) -> nn.Sequential:
         """Its convolutions."""
         return self.classifier.features
-
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """None: (count, 0)."""
-        return torch.empty(count, 0)
 
     def loss(
         self,
@@ -127,15 +140,3 @@ class ClipClassifier(Learner):
         with evaluating(self.classifier):
             logits_bk: Tensor = self.classifier(video_bcthw)
         return logits_bk.float().softmax(1)
-
-    @torch.no_grad()
-    def sample(
-        self,
-        noise: Tensor,  # noqa: ARG002
-        video_bcthw: Tensor | None = None,
-        **_: Tensor,
-    ) -> dict[str, Tensor]:
-        """The clips that it was given to classify. Raises ValueError without any."""
-        if video_bcthw is None:
-            raise ValueError("a classifier makes no videos: give clips, or ask it to predict")
-        return {"sample": video_bcthw}

@@ -172,6 +172,7 @@ class DeepRotator(Learner):
     """Minimises image_weight x image + mask, squared errors of the first frame and of `rotations`
     that follow. A clip whose direction is -1, unknown, counts for nothing."""
 
+    kind = "future"
     phases = ("rotator",)
     conditions = ("attributes_ba",)
     needs_clips = True
@@ -185,10 +186,6 @@ class DeepRotator(Learner):
         """Clips that turn clockwise."""
         shape = (count, self.config.direction + 1)
         return {"attributes_ba": torch.zeros(shape, dtype=torch.int64)}
-
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """None: (count, 0)."""
-        return torch.empty(count, 0)
 
     def loss(
         self,

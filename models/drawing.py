@@ -196,6 +196,7 @@ def gaussian_kl(mu: Tensor, log_sigma: Tensor, prior_mu: Tensor, prior_log_sigma
     return 0.5 * (ratio + apart - 1) + prior_log_sigma - log_sigma
 
 
+@torch.no_grad()
 def _log_ratio(
     z: Tensor, noise: Tensor, log_sigma: Tensor, prior_mu: Tensor, prior_log_sigma: Tensor
 ) -> Tensor:

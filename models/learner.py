@@ -33,7 +33,7 @@ class Learner(nn.Module, ABC):
     words); "sentence_bd", float32; "scene_bk", float32 (B, K). `sample` is given them too.
     needs_clips: whether `sample` shows real clips too, or what it makes of them.
     needs_weights: whether it must begin from another run's (`adopt`).
-    classes: how many classes `label_b` or `joint_b` tells apart. values: of each attribute in
+    classes: how many probabilities `predict` gives. values: of each attribute in
     `attributes_ba`, how many it may have. without: an attribute that `joint_b` leaves out.
     vocabulary, words: how many words `caption_bl` can tell apart, padding included, and has at
     most. language: numbers of a `sentence_bd`. codes: how many clips' codes `fit` wants; 0 for a
@@ -57,13 +57,13 @@ class Learner(nn.Module, ABC):
         super().__init__()
         self._calls: dict[str, Callable[..., Any]] = {}
 
-    @abstractmethod
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:
+    def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """The latents of `count` samples, float32 on the CPU, samples first.
 
         All randomness of a step comes from here, dropout's too, so that it can be drawn for the
         global batch and sliced, whatever the number of workers. (count, 0) where there is none.
         """
+        return torch.empty(count, 0)
 
     @abstractmethod
     def loss(

@@ -13,8 +13,10 @@ Legend: n sentences, l words, d of a word, h hidden.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ UNKNOWN = "UNK"
 
 
 class SkipThoughts:
-    """The two published encoders. size: of a sentence's vector.
+    """The two published encoders. size: of a sentence's vector. Each sentence is encoded once.
 
     Raises ValueError where the folder is none, or its files do not fit together.
     """
@@ -41,6 +43,7 @@ class SkipThoughts:
         words = _dictionary(place / "dictionary.txt")
         self._one_words = _table(place / "utable.npy", words, self._one)
         self._two_words = _table(place / "btable.npy", words, self._ahead)
+        self._known: dict[str, Tensor] = {}
         self.size = sum(len(each["Ux"]) for each in (self._one, self._ahead, self._back))
 
     @torch.no_grad()
@@ -49,8 +52,10 @@ class SkipThoughts:
 
         Raises ValueError for a sentence without words.
         """
-        rows = [self._vector(_WORDS.findall(sentence), sentence) for sentence in sentences]
-        return torch.stack(rows)
+        for sentence in sentences:
+            if sentence not in self._known:
+                self._known[sentence] = self._vector(_WORDS.findall(sentence), sentence)
+        return torch.stack([self._known[sentence] for sentence in sentences])
 
     def _vector(self, words: list[str], sentence: str) -> Tensor:
         if not words:
@@ -62,6 +67,28 @@ class SkipThoughts:
         one_h = _last(self._one, one_ld)
         two_h = torch.cat([_last(self._ahead, two_ld), _last(self._back, two_ld.flip(0))])
         return torch.cat([one_h / one_h.norm(), two_h / two_h.norm()])
+
+
+@lru_cache(maxsize=1)
+def _of(folder: str) -> SkipThoughts:
+    return SkipThoughts(folder)
+
+
+def from_environment(size: int) -> SkipThoughts:
+    """Those in the folder SKIP_THOUGHTS, loaded once.
+
+    Raises ValueError where none is named, or a sentence has not so many numbers.
+    """
+    folder = os.environ.get("SKIP_THOUGHTS")
+    if not folder:
+        raise ValueError(
+            "SKIP_THOUGHTS: name the folder of the published skip-thoughts in it, or take "
+            "model.captions=sentence, whose encoder is trained with the model"
+        )
+    encoder = _of(folder)
+    if encoder.size != size:
+        raise ValueError(f"model.language={size}: {folder} has {encoder.size} numbers")
+    return encoder
 
 
 def _last(weights: dict[str, Tensor], word_ld: Tensor) -> Tensor:

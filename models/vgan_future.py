@@ -133,10 +133,6 @@ class VganFuture(Adversarial):
         """The encoder, as in Figure 6."""
         return self.generator.encoder
 
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """None: (count, 0)."""
-        return torch.empty(count, 0)
-
     def source(self, video_bcthw: Tensor, noise: Tensor) -> Tensor:  # noqa: ARG002
         """x0, the first frames (B, 3, 64, 64)."""
         return video_bcthw[:, :, 0]

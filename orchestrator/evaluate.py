@@ -36,6 +36,7 @@ import torch
 
 from orchestrator import command, figures, postscript
 from orchestrator.clips import open_data
+from orchestrator.conditions import class_names
 from orchestrator.config import require
 from orchestrator.curve import Curve, Result, curve_of
 from orchestrator.evaluation import evaluate
@@ -230,7 +231,7 @@ def _source(trained: Trained, name: str | None, site: Site) -> Source | None:
         print(f"no dataset {learned} at {site.shards_root} (SHARDS_ROOT): no real clips beside")
         return None
     if trained.kind == "classifier":
-        _require_same_classes(trained, dataset.labels)
+        _require_same_classes(trained, class_names(trained.learner, dataset))
     known = trained.data_version == dataset.version or (name or learned) == learned
     if known:
         print(f"{trained.name} was trained on these clips, {learned}")

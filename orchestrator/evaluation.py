@@ -14,7 +14,7 @@ from torch import Tensor
 from models.metrics import confusion, mean_and_error, of_videos
 from orchestrator import detectors, drawings, figures, pictures
 from orchestrator.clips import Clips, watched
-from orchestrator.conditions import class_names, class_places, conditions_of
+from orchestrator.conditions import class_names, teller
 from orchestrator.features import Features
 from orchestrator.findings import Evaluation, Source
 from orchestrator.likeness import SHOWN, Seen, add_real, compare, read
@@ -153,13 +153,13 @@ def _go_on(out: Evaluation, trained: Trained, dataset: Dataset, made: Seen, real
 def _classify(out: Evaluation, trained: Trained, dataset: Dataset) -> None:
     """How often a classifier is right, by clips and by the videos that they are of."""
     learner = trained.learner
-    conditions_of(learner, dataset)  # the number of classes agrees
+    places = teller(learner, dataset)
     classes = class_names(learner, dataset)
     probabilities, labels, videos = [], [], []
     for part in read(dataset, "classified"):
         given = to_video(part.video_nthwc, trained.device)
         probabilities.append(learner.predict(given).cpu())
-        labels += class_places(learner, part.notes, dataset).tolist()
+        labels += places(part.notes).tolist()
         videos += _videos(part)
     probability_nk, label_n = torch.cat(probabilities), torch.tensor(labels)
     names, of_video_vk = of_videos(probability_nk, videos)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from orchestrator.conditions import Note, class_places
+from orchestrator.conditions import Tell, teller
 from orchestrator.loop import to_video
 from orchestrator.pictures import Pixels
 from orchestrator.trained import Trained
@@ -32,15 +32,15 @@ class Features:
     """A way from clips to features. metric: the name of the distance in them. how: what they are.
 
     of: uint8 (N, T, H, W, 3), a part of the clips at a time, to float32 (N, K) on the CPU.
-    opinion: of a classifier, the same clips' probabilities. truth: their dataset's notes to the
-    true classes, int64 (N,); ValueError where it has other ones.
+    opinion: of a classifier, the same clips' probabilities. truth: what tells a dataset's clips'
+    true classes; ValueError where it has other ones.
     """
 
     metric: str
     how: str
     of: Callable[[Pixels], Tensor]
     opinion: Callable[[Pixels], Tensor] | None = None
-    truth: Callable[[Sequence[Note], Dataset], Tensor] | None = None
+    truth: Callable[[Dataset], Tell] | None = None
 
 
 def of_classifier(trained: Trained) -> Features:
@@ -61,12 +61,9 @@ def of_classifier(trained: Trained) -> Features:
     def opinion(clips: Pixels) -> Tensor:
         return trained.learner.predict(to_video(clips, trained.device)).cpu()
 
-    def truth(notes: Sequence[Note], dataset: Dataset) -> Tensor:
-        return torch.from_numpy(class_places(trained.learner, notes, dataset))
-
     return Features(
         opinion=opinion,
-        truth=truth,
+        truth=lambda dataset: teller(trained.learner, dataset),
         metric="frechet_classifier",
         how=f"Frechet distance in the features of {trained.name} at step {trained.step}: its last "
         "layer before the classes, averaged over time and place",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from models.metrics import (
 )
 from orchestrator import figures
 from orchestrator.clips import Clips, clips_of, watched
+from orchestrator.conditions import Tell
 from orchestrator.features import Features
 from orchestrator.findings import Evaluation
 from orchestrator.pictures import Pixels
@@ -35,15 +37,16 @@ _STILLNESS = (
 def add_real(out: Evaluation, real: Seen, dataset: Dataset, features: Sequence[Features]) -> None:
     """Takes the dataset's clips, and how many of them a classifier has right, if it knows them."""
     truth = next((each.truth for each in features if each.truth is not None), None)
+    tell: Tell | None = None
+    if truth is not None:
+        with suppress(ValueError):  # clips of other classes have no right answer
+            tell = truth(dataset)
     places: list[Tensor] = []
     for part in read(dataset, "real", out.clips):
         real.add(part.video_nthwc)
-        if truth is not None:
-            try:
-                places.append(truth(part.notes, dataset))
-            except ValueError:  # clips of other classes have no right answer
-                truth = None
-    if truth is not None:
+        if tell is not None:
+            places.append(torch.from_numpy(tell(part.notes)))
+    if places:
         out.metrics["real_accuracy"] = real.right(torch.cat(places))
 
 

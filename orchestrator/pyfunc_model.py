@@ -44,7 +44,7 @@ class VideoModel(PythonModel):  # type: ignore[misc]
                 case "future":
                     rows = list(model_input["image"])
                     return np.concatenate([self._futures(part) for part in _parts(rows)])
-                case "drawing" if self._words:
+                case "drawing" if self._learner.conditions:
                     rows = list(zip(model_input["seed"], model_input["caption"], strict=True))
                     return np.concatenate([self._drawn(part) for part in _parts(rows)])
                 case _:
@@ -59,11 +59,15 @@ class VideoModel(PythonModel):  # type: ignore[misc]
 
     def _drawn(self, rows: list[tuple[Any, Any]]) -> Any:
         from models.captions import tokens
+        from models.skip_thoughts import from_environment
 
         noise = self._noise([int(seed) for seed, _ in rows])
         captions = [str(caption) for _, caption in rows]
-        caption_bl = tokens(captions, self._words, self._learner.words)
-        return _to_clips(self._learner.sample(noise, caption_bl=caption_bl)["sample"])
+        if "sentence_bd" in self._learner.conditions:
+            says = {"sentence_bd": from_environment(self._learner.language).encode(captions)}
+        else:
+            says = {"caption_bl": tokens(captions, self._words, self._learner.words)}
+        return _to_clips(self._learner.sample(noise, **says)["sample"])
 
     def _futures(self, images: list[Any]) -> Any:
         size_px = self._config.clip_shape[1]

@@ -141,19 +141,12 @@ def _signature(
             example = pd.DataFrame({"image": [base64.b64encode(file.getvalue()).decode()]})
         case "classifier" | "reader":
             inputs, example = clips, np.zeros((1, *shape), np.uint8)
-            outputs = TensorSpec(np.dtype(np.float32), (-1, _probabilities(experiment)))
+            outputs = TensorSpec(np.dtype(np.float32), (-1, _on_meta(experiment).classes))
     columns = [inputs]
-    if "caption_bl" in _on_meta(experiment).conditions:
+    if kind == "drawing" and _on_meta(experiment).conditions:
         columns.append(ColSpec(DataType.string, "caption"))
-        example["caption"] = " ".join(names["words"][:2])
+        example["caption"] = " ".join(names.get("words", ())[:2]) or "a caption"
     return ModelSignature(inputs=Schema(columns), outputs=Schema([outputs])), example
-
-
-def _probabilities(experiment: Experiment) -> int:
-    """How many a classifier or reader gives of a clip."""
-    learner: Learner = experiment.model.build()
-    T, H, W, C = experiment.model.clip_shape
-    return learner.predict(torch.zeros(1, C, T, H, W)).shape[1]
 
 
 def versions(uri: str, name: str) -> list[int]:

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from models.captions import tokens
 from models.learner import Kind, Learner
+from models.skip_thoughts import from_environment
 from orchestrator import registry
 from orchestrator.archive import locate
 from orchestrator.checkpoint import Checkpoint, Checkpoints
-from orchestrator.conditions import sentence_encoder
 from orchestrator.config import ModelConfig
 from orchestrator.experiments import find
 from orchestrator.loop import to_video
@@ -96,7 +96,7 @@ class Trained:
         if captions is None:
             raise ValueError(f"{self.name} draws what a caption says: give --caption TEXT")
         if "sentence_bd" in self.learner.conditions:
-            sentence_bd = sentence_encoder(self.learner)(captions)
+            sentence_bd = from_environment(self.learner.language).encode(captions)
             return {"sentence_bd": sentence_bd.to(self.device)}
         caption_bl = tokens(captions, self.words, self.learner.words)
         return {"caption_bl": caption_bl.to(self.device)}

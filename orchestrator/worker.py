@@ -27,7 +27,7 @@ from models.learner import evaluating
 from orchestrator import parallel
 from orchestrator.accounts import Accounts, Note
 from orchestrator.checkpoint import BackgroundSaver, Checkpoint, Checkpoints
-from orchestrator.conditions import conditions_of
+from orchestrator.conditions import class_names, conditions_of
 from orchestrator.config import Experiment, plain
 from orchestrator.hardware import peak_tflops
 from orchestrator.history import Attempt, History
@@ -117,6 +117,8 @@ class _Attempt:
         self._history = History(self._store)
         self._dataset = run_dataset(job.experiment, job.site, job.dataset_version)
         self._loop = _make_loop(job, self._dataset, world, device)
+        learner = self._loop.learner
+        self._classes = class_names(learner, self._dataset) if learner.classes else []
         self._attempt: Attempt = parallel.from_rank_0(self._begin() if world.rank == 0 else None)
         self._first_step = self._attempt.first_step
         self._saver = BackgroundSaver(
@@ -261,7 +263,7 @@ class _Attempt:
             facts = {
                 "run": self._job.name,
                 "reader": self._reader.state(step),
-                "classes": self._dataset.labels if self._loop.learner.classes else [],
+                "classes": self._classes,
                 "words": self._dataset.words if self._loop.learner.vocabulary else [],
                 "experiment": plain(self._job.experiment),
                 "git": self._job.git,

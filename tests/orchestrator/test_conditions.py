@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.captions import tokens
-from orchestrator.conditions import class_names, class_places, conditions_of, joint_places
+from orchestrator.conditions import class_names, conditions_of, teller
 from shards.bouncing import Bouncing, find_glyphs
 from shards.dataset import open_dataset
 from shards.generated import generate
@@ -148,8 +148,7 @@ def test_conditions_joint_is_every_combination_and_may_leave_one_attribute_out(p
     assert class_names(Joint(), people)[5] == "walk ida"
     without = Joint()
     without.without, without.classes = "person", 2
-    assert joint_places(NOTES, people, "person").tolist() == [1, 0, 0, 1]
-    assert class_places(without, NOTES, people).tolist() == [1, 0, 0, 1]
+    assert teller(without, people)(NOTES).tolist() == [1, 0, 0, 1]
     assert class_names(without, people) == ["run", "walk"]
     without.classes = 6
     with pytest.raises(ValueError, match=r"model.classes=6: .* have 2 of action"):
@@ -161,6 +160,8 @@ def test_attributes_of_clips_with_labels_only_are_their_labels(tmp_path, make_da
     make_dataset(tmp_path / "none")
     dataset = open_dataset(str(tmp_path / "labelled"))
     notes = [{"labels": ["walk"]}, {"labels": ["jump"]}]
-    assert joint_places(notes, dataset).tolist() == [2, 0]
+    labels = Joint()
+    labels.classes = 3
+    assert teller(labels, dataset)(notes).tolist() == [2, 0]
     with pytest.raises(ValueError, match="no attributes and no labels"):
         conditions_of(Joint(), open_dataset(str(tmp_path / "none")))
