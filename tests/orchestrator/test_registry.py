@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from orchestrator.config import override
@@ -30,6 +31,7 @@ KINDS = {
     "drawing": ("sync_draw_one_digit_captions", ["model.hidden=8", "model.strokes=2"]),
     "reader": ("bouncing_reader_one", ["model.width=1"]),
 }
+ROTATOR = ["model.width=2", "model.frames=6", "model.rotations=2", "model.units=2"]
 NAMES = {"drawing": {"words": ["down", "left", "up"]}}
 CAPTIONS = ["up down", "left up"]
 ELSEWHERE = """
@@ -157,3 +159,25 @@ def test_registered_classifier_gives_probabilities_of_clips(elsewhere, site):
     assert np.ptp(expected) > 0.01
     assert given["classifier"] == pytest.approx(expected, abs=1e-5)
     assert given["classifier"].sum(1) == pytest.approx(1)
+
+
+def test_deep_rotator_is_registered_as_what_goes_on_from_a_picture(tmp_path, site):
+    experiment = override(EXPERIMENTS["deep_rotator_chairs"], ROTATOR)
+    weights = experiment.model.build().state_dict()
+    save(tmp_path / "model", experiment, weights, run="rotator-0a1b2c3d")
+    here = find_trained(str(tmp_path / "model"), Site.from_environment())
+    assert here.kind == "future"
+    picture = np.zeros((1, 1, 64, 64, 3), np.uint8)
+    assert here.sample([0], picture)["sample"].shape == (1, 6, 64, 64, 3)
+
+
+def test_model_of_skip_thoughts_asks_for_a_caption(tmp_path, site):
+    more = ["model.hidden=8", "model.strokes=2"]
+    experiment = override(EXPERIMENTS["sync_draw_one_digit_skip_thoughts"], more)
+    save(tmp_path / "model", experiment, experiment.model.build().state_dict(), run="sd-0a1b2c3d")
+    about = yaml.safe_load((tmp_path / "model/MLmodel").read_text())
+    columns = json.loads(about["signature"]["inputs"])
+    assert [column["name"] for column in columns] == ["seed", "caption"]
+    here = find_trained(str(tmp_path / "model"), Site.from_environment())
+    with pytest.raises(ValueError, match="SKIP_THOUGHTS: name the folder"):
+        here.sample([0], captions=["digit 3"])
