@@ -1,4 +1,4 @@
-"""What a run's store says of its own past: attempts, rollbacks, the last accounts, the end."""
+"""What a run's store says of its own past: attempts, rollbacks, reports, accounts, the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from orchestrator.accounts import Note
 from shards.storage import Store
 
 ACCOUNTS = "accounts.json"
+REPORTS = "reports/"
 STOP = "stop"  # an object in the run's store: the driver asks the workers to save and leave
 
 
@@ -75,6 +76,21 @@ class History:
     def asks_to_stop(self) -> bool:
         """Whether the driver asked the workers to save and leave."""
         return any(True for _ in self._store.list(STOP))
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """Says what the window of steps that ends with `step` measured."""
+        self._store.write(f"{REPORTS}{step:08d}.json", json.dumps(metrics, sort_keys=True).encode())
+
+    def reported(self, after: int = 0) -> list[tuple[int, dict[str, float]]]:
+        """(step, metrics) of all reports of later steps than `after`, ascending."""
+        names = sorted(name for name, _ in self._store.list(REPORTS))
+        steps = [(int(name.removeprefix(REPORTS).removesuffix(".json")), name) for name in names]
+        return [(s, json.loads(self._store.read(name))) for s, name in steps if s > after]
+
+    def forget_reports(self, after: int) -> None:
+        """Takes back the reports of later steps than `after`."""
+        for step, _ in self.reported(after):
+            self._store.delete(f"{REPORTS}{step:08d}.json")
 
     def finish(self, result: dict[str, Any]) -> None:
         """The run is over, with this result."""

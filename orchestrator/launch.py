@@ -14,6 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -49,7 +51,7 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
     """Runs to the end, resuming what is there; the exit status of the command."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     store = open_store(site.run(name))
-    finished = _result(store)
+    finished = finished_result(store)
     if finished is not None:
         print(f"{name} is finished; --fresh starts another. Its results: {site.run(name)}")
         _deliver(experiment, site, name, store)
@@ -60,7 +62,40 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    job = Job(
+    job = new_job(experiment, site, name, version)
+
+    def prepare() -> None:
+        connect(experiment)
+        preflight.demand(probe.cluster_checks(experiment))
+        _stop_on_sigterm(store)  # Ray has just put its own handler there
+
+    outcome = drive(job, prepare=prepare)
+    if outcome.result is None:
+        print(f"{name} {outcome.why}", file=sys.stderr)
+        return 1
+    _last_word(outcome.result, name, site, outcome.page, as_json=as_json)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the driving of a run ended.
+
+    status: as MLflow knows it; None where a later start of the run speaks of it. result: of a
+    finished run. why: of any other, as in "failed: ...". page: where MLflow shows it.
+    """
+
+    status: str | None
+    result: dict[str, Any] | None = None
+    why: str = ""
+    page: str
+
+
+def new_job(
+    experiment: Experiment, site: Site, name: str, version: str, *, report_every: int | None = None
+) -> Job:
+    """The job of a run that this process is about to drive."""
+    return Job(
         name=name,
         experiment=experiment,
         site=site,
@@ -68,44 +103,56 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
         git=git_commit(),
         command_at=psutil.Process().create_time(),
         flops_per_clip=step_cost(experiment.model.build, experiment.model.clip_shape).flops,
+        report_every=report_every,
     )
+
+
+def drive(
+    job: Job,
+    *,
+    prepare: Callable[[], None] = lambda: None,
+    tags: Mapping[str, Any] | None = None,
+    registers: bool = True,
+) -> Outcome:
+    """Trains to the end and tells MLflow; what goes wrong is in the outcome.
+
+    prepare: what is to do once MLflow knows of the run, such as joining a cluster. tags: more tags
+    of the MLflow run. registers: the model, when the run is finished.
+    """
+    store = open_store(job.site.run(job.name))
     tracker = Tracker(
-        uri=site.mlflow_uri,
-        run=name,
-        outbox=site.outbox(name),
+        uri=job.site.mlflow_uri,
+        run=job.name,
+        outbox=job.site.outbox(job.name),
         writer="driver",
-        creates=family(experiment),
+        creates=family(job.experiment),
         store=store,
     )
     _describe(tracker, job)
+    tracker.tags(tags or {})
     store.delete(STOP)
     status: str | None = "FAILED"
-    code = 1
+    result, why = None, ""
     try:
         tracker.do(_reap, timeout_s=5)
-        connect(job)
-        preflight.demand(probe.cluster_checks(experiment))
-        _stop_on_sigterm(store)  # Ray has just put its own handler there
-        result = train(job)
-        if "interrupted" in result:
-            raise Stopped(f"saved at step {result['step']}")
-        _register(tracker, experiment, store)
-        status, code = "FINISHED", 0
+        prepare()
+        trained = train(job)
+        if "interrupted" in trained:
+            raise Stopped(f"saved at step {trained['step']}")
+        if registers:
+            register(tracker, job.experiment, store)
+        status, result = "FINISHED", trained
     except (Stopped, KeyboardInterrupt) as stopped:
-        status, code = "KILLED", 1
-        print(f"{name}: stopped {stopped}; the same command resumes it", file=sys.stderr)
+        status, why = "KILLED", f"stopped {stopped}; the same command resumes it"
     except SupersededError as error:
-        status = None  # the later start speaks of it
-        print(f"{name}: {error}", file=sys.stderr)
+        status, why = None, f"is left: {error}"
     except (RuntimeError, ValueError, DivergedError) as error:
-        print(f"{name} failed: {error}", file=sys.stderr)
+        why = f"failed: {error}"
     finally:
         if status is not None:
             tracker.status(status)
         tracker.close(timeout_s=30)
-    if code == 0:
-        _last_word(result, name, site, tracker.page, as_json=as_json)
-    return code
+    return Outcome(status=status, result=result, why=why, page=tracker.page)
 
 
 def family(experiment: Experiment) -> str:
@@ -143,7 +190,8 @@ def _stop_on_sigterm(store: Store) -> None:
     signal.signal(signal.SIGTERM, ask)
 
 
-def _result(store: Store) -> dict[str, Any] | None:
+def finished_result(store: Store) -> dict[str, Any] | None:
+    """What a finished run ended with; None while it is not finished."""
     try:
         return dict(json.loads(store.read("result.json")))
     except FileNotFoundError:
@@ -215,12 +263,13 @@ def _deliver(experiment: Experiment, site: Site, name: str, store: Store) -> Non
     )
     if killed:
         driver.status("FINISHED")
-    _register(driver, experiment, store)
+    register(driver, experiment, store)
     if driver.close(timeout_s=60) and rank0.close(timeout_s=60):
         print("MLflow now has all that waited for it")
 
 
-def _register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
+def register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
+    """Puts a finished run's model into MLflow's registry, once."""
     newest = Checkpoints(store, keep=2).newest()
     assert newest is not None, "a finished run has a checkpoint"
 

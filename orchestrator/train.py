@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from orchestrator import parallel
+from orchestrator.config import Experiment
 from orchestrator.elastic import fresh_view
 from orchestrator.worker import DivergedError, Job, work
 
@@ -32,9 +33,10 @@ KEEP_FREED_MEMORY = {
 }
 
 
-def connect(job: Job) -> None:
+def connect(experiment: Experiment, *, log_to_driver: bool = True) -> None:
     """Joins the cluster of RAY_ADDRESS, or starts one in this process for this run.
 
+    log_to_driver: whether what the workers print is printed here.
     Raises ValueError, with the numbers, when a cluster of our own cannot hold the run's workers.
     """
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -46,9 +48,9 @@ def connect(job: Job) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else every line comes twice
     import ray
 
-    resources = job.experiment.resources
+    resources = experiment.resources
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=True)
+        ray.init(log_to_driver=log_to_driver)
         return
     # Without authentication, because nothing listens beyond loopback; the second variable is what
     # keeps Ray's GCS from it.
@@ -58,7 +60,7 @@ def connect(job: Job) -> None:
     ray.init(
         address="local",  # and not whichever cluster was last started on this machine
         include_dashboard=True,
-        log_to_driver=True,
+        log_to_driver=log_to_driver,
         _node_ip_address="127.0.0.1",
         # Ray hands the interpreter's path to a shell as it is, spaces and all.
         runtime_env={"py_executable": shlex.quote(sys.executable)},

@@ -32,7 +32,7 @@ from orchestrator.config import Experiment, plain
 from orchestrator.hardware import peak_tflops
 from orchestrator.history import Attempt, History
 from orchestrator.ledger import Ledger
-from orchestrator.loop import Batch, CheckpointDue, Loop, StepsDone, World, to_video
+from orchestrator.loop import Batch, CheckpointDue, Event, Loop, StepsDone, World, to_video
 from orchestrator.reporter import Reporter
 from orchestrator.site import Site
 from orchestrator.soundness import DivergingError, Soundness
@@ -52,7 +52,8 @@ class Job:
     """One run, as every worker receives it.
 
     git: the commit, with `+dirty` where it was. command_at: when the driver's command was given, in
-    seconds since 1970. flops_per_clip: of a training step.
+    seconds since 1970. flops_per_clip: of a training step. report_every: steps after which the
+    metrics are also put into the run's store (`History.report`), for whoever waits for them there.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Job:
     git: str
     command_at: float
     flops_per_clip: int
+    report_every: int | None = None
 
 
 class DivergedError(Exception):
@@ -156,6 +158,7 @@ class _Attempt:
                         self._fit()
                 if self._reporter is not None:
                     self._reporter.on(event)
+                    self._publish(event)
                 if isinstance(event, CheckpointDue):
                     self._save(event.step)
                 if isinstance(event, StepsDone):
@@ -176,6 +179,14 @@ class _Attempt:
         if self._world.rank == 0:
             self._history.finish(result)
         return result
+
+    def _publish(self, event: Event) -> None:
+        """Reports a window's metrics to the run's store where one is due."""
+        every = self._job.report_every
+        if every is None or not isinstance(event, StepsDone):
+            return
+        if event.step % every == 0 or event.step == self._job.experiment.budget.steps:
+            self._history.report(event.step, event.metrics)
 
     def _begin(self) -> Attempt:
         newest = self._checkpoints.newest()
