@@ -86,6 +86,16 @@ def animated_rows_mp4(parts: Mapping[str, Video], *, clips: int = 4, fps: int = 
     return _mp4(_rows(pixels, list(parts)), fps)
 
 
+def gif(frames: Pixels, *, fps: float = 25) -> bytes:
+    """Whole frames, (T, rows, cols, 3), as an endless GIF as `animated_grid`'s, not magnified."""
+    return _gif(frames, _palette(frames), fps)
+
+
+def png(picture: Pixels) -> bytes:
+    """(rows, cols, 3) as a PNG, pixel for pixel."""
+    return _png(picture)
+
+
 def _gif(pictures: Pixels, palette: Image.Image, fps: float) -> bytes:
     """(T, rows, cols, 3) as a GIF in the colours of `palette`."""
     frames = []
