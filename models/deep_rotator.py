@@ -173,6 +173,7 @@ class DeepRotator(Learner):
     that follow. A clip whose direction is -1, unknown, counts for nothing."""
 
     kind = "future"
+    goes_on = True
     phases = ("rotator",)
     conditions = ("attributes_ba",)
     needs_clips = True

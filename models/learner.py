@@ -32,6 +32,7 @@ class Learner(nn.Module, ABC):
     int64; "joint_b", int64; "attributes_ba", int64 (B, A), -1 unknown; "caption_bl", int64 (B,
     words); "sentence_bd", float32; "scene_bk", float32 (B, K). `sample` is given them too.
     needs_clips: whether `sample` shows real clips too, or what it makes of them.
+    goes_on: whether `sample` can go on from clips' first frames; every "future" does.
     needs_weights: whether it must begin from another run's (`adopt`).
     classes: how many probabilities `predict` gives. values: of each attribute in
     `attributes_ba`, how many it may have. without: an attribute that `joint_b` leaves out.
@@ -44,6 +45,7 @@ class Learner(nn.Module, ABC):
     phases: tuple[str, ...]
     conditions: tuple[str, ...] = ()
     needs_clips: bool = False
+    goes_on: bool = False
     needs_weights: bool = False
     classes: int = 0
     values: tuple[int, ...] = ()

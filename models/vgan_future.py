@@ -121,6 +121,7 @@ class VganFuture(Adversarial):
     """
 
     kind = "future"
+    goes_on = True
     needs_clips = True
     generator: FutureGenerator
 

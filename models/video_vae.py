@@ -138,6 +138,8 @@ class VideoVae(Learner):
     steps: how many were trained; part of the learner's state, as a tensor on the CPU.
     """
 
+    goes_on = True
+
     def __init__(self, config: VideoVaeConfig) -> None:
         super().__init__()
         c = self.config = config

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
@@ -18,6 +19,7 @@ from shards.dataset import Dataset
 
 Note = dict[str, Any]
 Array = np.ndarray[Any, Any]
+_LISTED = 20  # names in a message
 Tell = Callable[[Sequence[Note | None]], Array]  # of clips' notes; None: it could not be read
 
 
@@ -73,6 +75,53 @@ def attribute_values(dataset: Dataset) -> dict[str, list[str]]:
     if not values:
         raise ValueError(f"the dataset at {dataset.store.location} has no attributes and no labels")
     return values
+
+
+def value_names(learner: Learner, dataset: Dataset) -> list[str]:
+    """What `frame_values` takes, `name=value`, in the order that the learner counts them; none for
+    a learner that is told no attributes."""
+    if "attributes_ba" not in learner.conditions:
+        return []
+    return [f"{name}={v}" for name, each in attribute_values(dataset).items() for v in each]
+
+
+def frame_values(asked: Sequence[str], names: Sequence[str], frames: int) -> Array:
+    """int64 (T, A): attributes as a user gives them, `name=value`, by frame; -1 where not given.
+
+    `name=value,value`: so many parts of the clip, as long as each other, have one value each.
+    names: every `name=value` there is, in order. Raises ValueError with the nearest.
+    """
+    values: dict[str, list[str]] = {}
+    for each in names:
+        name, _, value = each.partition("=")
+        values.setdefault(name, []).append(value)
+    out = np.full((frames, len(values)), -1, np.int64)
+    for each in asked:
+        name, _, told = each.partition("=")
+        if name not in values:
+            raise ValueError(f"{each}: there is no attribute {name!r}{_nearest(name, values)}")
+        column = out[:, list(values).index(name)]
+        if (column >= 0).any():
+            raise ValueError(f"{each}: {name} is given twice; NAME=VALUE,VALUE changes it in time")
+        sequence = told.split(",")
+        for value in sequence:
+            if value not in values[name]:
+                near = _nearest(value, values[name])
+                raise ValueError(f"{each}: no value of {name} is {value!r}{near}")
+        if len(sequence) > frames:
+            raise ValueError(f"{each}: {len(sequence)} values, and a clip has {frames} frames")
+        places = np.array([values[name].index(value) for value in sequence])
+        column[:] = places[np.arange(frames) * len(sequence) // frames]
+    return out
+
+
+def _nearest(name: str, valid: Collection[str]) -> str:
+    """The nearest of what is valid, and all of it if that can be read."""
+    near = get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    shown = list(valid)[:_LISTED]
+    more = f" and {len(valid) - _LISTED} more" if len(valid) > _LISTED else ""
+    return f"{hint} Valid: {', '.join(shown)}{more}"
 
 
 def scenes(captions: Sequence[str]) -> Array:

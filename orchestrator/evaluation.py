@@ -74,6 +74,8 @@ def evaluate(
     else:
         if begun and source is None:
             raise ValueError(f"--begun: {trained.name} goes on from clips: give --data NAME")
+        if begun and not trained.learner.goes_on:
+            raise ValueError(f"--begun: {trained.name} goes on from nothing")
         for seeds, first in _beginnings(clips, source if begun else None):
             parts = trained.sample(seeds, first)
             made.add(parts["sample"], parts.get("mask"))

@@ -6,6 +6,13 @@
     python -m orchestrator.generate vgan_future_golf --image photo.jpg  how a picture goes on
     python -m orchestrator.generate vgan_future_golf --data golf        beside how clips went on
     python -m orchestrator.generate RUN --caption "digit 3 is moving up and down"
+    python -m orchestrator.generate video_vae_weizmann --attributes action=walk,run person=daria
+    python -m orchestrator.generate video_vae_weizmann --image photo.jpg --attributes action=run
+
+Pictures are first frames that clips go on from, in turn, one a clip; so are captions, and so are
+attributes, each --attributes those of a clip. What it does not name is free: drawn with the clip,
+or told from its first frame. Values after one another, as walk,run, are of parts of the clip that
+are as long as each other.
 
 RUN is a run's name, an MLflow run id, the path of a run or a checkpoint, or a registered model:
 NAME or models:/NAME/VERSION. Clip i is a function of the weights and of seed + i alone. It runs on
@@ -20,12 +27,14 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from orchestrator import command, drawings, pictures, postscript
 from orchestrator.clips import open_data, some_clips
+from orchestrator.conditions import Array, frame_values
 from orchestrator.config import require
 from orchestrator.pictures import Pixels
 from orchestrator.site import Site
@@ -44,11 +53,19 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--count", type=int, default=16, metavar="N", help="clips (default 16)")
     out.add_argument("--seed", type=int, default=0, metavar="S", help="of the first clip: 0")
     out.add_argument(
-        "--image", action="append", default=[], metavar="FILE", help="of a future model; repeatable"
+        "--image", action="append", default=[], metavar="FILE", help="a first frame; repeatable"
     )
-    out.add_argument("--data", metavar="NAME", help="a dataset whose clips a future model goes on")
+    out.add_argument("--data", metavar="NAME", help="a dataset whose clips' first frames they are")
     out.add_argument(
         "--caption", action="append", default=[], metavar="TEXT", help="what to draw; repeatable"
+    )
+    out.add_argument(
+        "--attributes",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE[,VALUE]",
+        help="what a clip shows, in turn; repeatable",
     )
     out.add_argument("--out", type=Path, metavar="DIR", help="default: var/generated/RUN")
     out.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -91,43 +108,85 @@ def _made(
     trained: Trained, given: argparse.Namespace, site: Site
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """(the pictures, a lossless strip of each clip), by file name."""
-    kind, first = trained.kind, given.seed
-    if kind in ("classifier", "reader"):
+    _refuse(trained, given)
+    begun, real = _beginnings(trained, given, site)
+    count = given.count
+    if begun is not None and (real is not None or trained.kind == "future"):
+        count = len(begun)  # without noise there is one clip of a picture
+    attributes = _attributes(trained, given.attributes)
+
+    def parts_of(seeds: range) -> dict[str, Pixels]:
+        """Clips of these seeds, with what was given in turn, one a clip."""
+        turns = [seed - given.seed for seed in seeds]
+        return trained.sample(
+            seeds,
+            None if begun is None else begun[[n % len(begun) for n in turns]],
+            captions=says(seeds),
+            attributes=(
+                None if attributes is None else attributes[[n % len(attributes) for n in turns]]
+            ),
+        )
+
+    def says(seeds: range) -> list[str] | None:
+        asked = given.caption
+        return [asked[(seed - given.seed) % len(asked)] for seed in seeds] if asked else None
+
+    seeds = range(given.seed, given.seed + min(count, _SHOWN))
+    parts = parts_of(seeds)
+    files: dict[str, bytes] = {}
+    if begun is not None:
+        files = _futures(begun, parts["sample"], real)
+    if trained.kind == "drawing":
+        files = drawings.strokes(trained, seeds[:_APART], says(seeds[:_APART]))
+    strips = [pictures.strip(clip) for clip in parts["sample"]]
+    while len(strips) < count:
+        first = given.seed + len(strips)
+        more = range(first, first + min(count - len(strips), _SHOWN))
+        strips += [pictures.strip(clip) for clip in parts_of(more)["sample"]]
+    files |= _pictures(parts)
+    return files, {f"clips/{n:04d}.png": data for n, data in enumerate(strips)}
+
+
+def _refuse(trained: Trained, given: argparse.Namespace) -> None:
+    """Raises ValueError for what the model cannot do."""
+    if trained.kind in ("classifier", "reader"):
         raise ValueError(
-            f"{trained.name} is a {kind} and makes no video; "
+            f"{trained.name} is a {trained.kind} and makes no video; "
             f"python -m orchestrator.evaluate {given.run} says how often it is right"
         )
-    if kind != "future" and (given.image or given.data):
+    if not trained.learner.goes_on and (given.image or given.data):
         option = "--image" if given.image else "--data"
         raise ValueError(
-            f"{option}: {trained.name} goes on from nothing; that is for future models"
+            f"{option}: {trained.name} goes on from nothing; that is for future models and VideoVAE"
+        )
+    if given.image and given.data:
+        raise ValueError("--image and --data: first frames are of one of them, and not both")
+    if trained.kind == "future" and not (given.image or given.data):
+        raise ValueError(
+            f"{trained.name} goes on from a picture: give --image FILE, as often as you like, or "
+            "--data NAME for clips of a dataset"
         )
     if given.caption and not trained.captioned:
         raise ValueError(f"--caption: {trained.name} draws from no captions")
     if given.caption:
         trained.conditions(given.caption)  # all words are known
+    if given.attributes and "attributes_ba" not in trained.learner.conditions:
+        raise ValueError(f"--attributes: {trained.name} is told no attributes")
+    if given.attributes and not trained.attributes:
+        raise ValueError(
+            f"--attributes: {trained.name} does not say what its attributes are called; it was "
+            "trained before that was kept"
+        )
 
-    def says(seeds: range) -> list[str] | None:
-        """The captions in turn, one a clip."""
-        asked = given.caption
-        return [asked[(seed - first) % len(asked)] for seed in seeds] if asked else None
 
-    files: dict[str, bytes] = {}
-    if kind == "future":
-        files, parts = _futures(trained, given, site)
-    else:
-        seeds = range(first, first + min(given.count, _SHOWN))
-        parts = trained.sample(seeds, captions=says(seeds))
-    if kind == "drawing":
-        seeds = seeds[:_APART]
-        files = drawings.strokes(trained, seeds, says(seeds))
-    strips = [pictures.strip(clip) for clip in parts["sample"]]
-    while kind != "future" and len(strips) < given.count:
-        more = range(first + len(strips), first + min(given.count, len(strips) + _SHOWN))
-        made = trained.sample(more, captions=says(more))["sample"]
-        strips += [pictures.strip(clip) for clip in made]
-    files |= _pictures({name: part[:_SHOWN] for name, part in parts.items()})
-    return files, {f"clips/{n:04d}.png": data for n, data in enumerate(strips)}
+def _attributes(trained: Trained, asked: Sequence[Sequence[str]]) -> Array | None:
+    """int64 (N, T, A), of each --attributes; None without any."""
+    frames, names = trained.model.clip_shape[0], trained.attributes
+    try:
+        by_clip = [frame_values(each, names, frames) for each in asked]
+    except ValueError as error:
+        raise ValueError(f"--attributes {error}") from None
+    return np.stack(by_clip) if by_clip else None
 
 
 def _pictures(parts: dict[str, Pixels]) -> dict[str, bytes]:
@@ -151,31 +210,31 @@ def _pictures(parts: dict[str, Pixels]) -> dict[str, bytes]:
     return files
 
 
-def _futures(
+def _beginnings(
     trained: Trained, given: argparse.Namespace, site: Site
-) -> tuple[dict[str, bytes], dict[str, Pixels]]:
-    """(pictures of the futures beside what they begin from, the model's parts)."""
-    if bool(given.image) == bool(given.data):
-        raise ValueError(
-            f"{trained.name} goes on from a picture: give --image FILE, as often as you like, or "
-            "--data NAME for clips of a dataset, and not both"
-        )
+) -> tuple[Pixels | None, Pixels | None]:
+    """(first frames (N, 1, H, W, 3) to go on from, the clips (N, T, H, W, 3) that they are of)."""
     shape = trained.model.clip_shape
     if given.data:
         real = some_clips(open_data(given.data, site, shape), given.count).video_nthwc
-        begun = real[:, :1]
-    else:
-        begun = np.stack([_image(name, shape[1])[None] for name in given.image])
-    parts = trained.sample([given.seed] * len(begun), begun)
-    rows = {"input": np.broadcast_to(begun, parts["sample"].shape), "future": parts["sample"]}
-    if given.data:
-        rows["real"] = real
-    files = {
+        return real[:, :1], real
+    if given.image:
+        return np.stack([_image(name, shape[1])[None] for name in given.image]), None
+    return None, None
+
+
+def _futures(begun: Pixels, made: Pixels, real: Pixels | None) -> dict[str, bytes]:
+    """Pictures of the futures beside what they begin from."""
+    turns = np.arange(min(len(made), 2 * _APART)) % len(begun)
+    made = made[: len(turns)]
+    rows = {"input": np.broadcast_to(begun[turns], made.shape), "future": made}
+    if real is not None:
+        rows["real"] = real[: len(turns)]
+    return {
         "futures.gif": pictures.animated_rows(rows, clips=2 * _APART),
         "futures.mp4": pictures.animated_rows_mp4(rows, clips=2 * _APART),
         "futures.png": pictures.streams_sheet(rows, clips=2 * _APART),
     }
-    return files, parts
 
 
 def _image(name: str, size_px: int) -> Pixels:

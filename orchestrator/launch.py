@@ -275,7 +275,7 @@ def register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
 
     def act(mlflow: Any, run_id: str) -> None:
         if MODEL_TAG not in mlflow.get_run(run_id).data.tags:
-            names = {name: newest.facts.get(name, ()) for name in ("classes", "words")}
+            names = {name: newest.facts.get(name, ()) for name in registry.NAMES}
             weights = newest.state["learner"]
             model = registry.register(mlflow, run_id, experiment, weights, names)
             mlflow.set_tag(run_id, MODEL_TAG, model)

@@ -35,6 +35,7 @@ from orchestrator.mlflow_runs import RUN_TAG, client_of_existing
 
 LOADER = Path(__file__).with_name("pyfunc_model.py")
 SCHEME = "models:/"
+NAMES = ("classes", "words", "attributes")
 
 
 def register(
@@ -47,8 +48,8 @@ def register(
     """Logs the model to the run and registers it as `<experiment>`; returns `name/version`.
 
     learner: the state dict of the learner that `experiment.model` builds, after the last step.
-    names: in order, "classes", what a classifier's probabilities are of, and "words", which a model
-    of captions knows.
+    names: in order, by their place in NAMES: "classes", what a classifier's probabilities are of,
+    "words", which a model of captions knows, and "attributes", `name=value`, which one is told.
     """
     from mlflow.exceptions import MlflowException
 
@@ -90,7 +91,7 @@ def save(
         "kind": kind,
         "run": run,
         "step": experiment.budget.steps,
-        **{name: list(names.get(name, ())) for name in ("classes", "words")},
+        **{name: list(names.get(name, ())) for name in NAMES},
         "experiment": plain(experiment),
     }
     packages = [models, shards] if kind == "future" else [models]

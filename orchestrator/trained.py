@@ -26,6 +26,7 @@ from models.skip_thoughts import from_environment
 from orchestrator import registry
 from orchestrator.archive import locate
 from orchestrator.checkpoint import Checkpoint, Checkpoints
+from orchestrator.conditions import Array
 from orchestrator.config import ModelConfig
 from orchestrator.experiments import find
 from orchestrator.loop import to_video
@@ -44,7 +45,8 @@ class Trained:
     name: its run's. learner: on the CPU, in eval mode. record: the resolved experiment, as
     `orchestrator.config.plain` writes it. data_version: of the dataset it was trained on, None if
     unknown. classes: the names of what a classifier tells apart, in order; none if unknown. words:
-    those that a model of captions knows, in order.
+    those that a model of captions knows, in order. attributes: those that a model is told, each
+    `name=value`, in order; none if unknown.
     location: its run's folder or `s3://` URL, None where only the model is known.
     """
 
@@ -56,6 +58,7 @@ class Trained:
     data_version: str | None
     classes: list[str]
     words: list[str]
+    attributes: list[str]
     location: str | None
 
     @property
@@ -68,12 +71,14 @@ class Trained:
         seeds: Sequence[int],
         given: Pixels | None = None,
         captions: Sequence[str] | None = None,
+        attributes: Array | None = None,
     ) -> dict[str, Pixels]:
         """What the model makes, a clip a seed, uint8 (N, T, H, W, 3), by name: `sample`, and parts.
 
         A clip is a function of its seed, as the registered model makes it. given: as many real
         clips, or frames (T = 1), uint8 (N, T, H, W, C), for models that begin from them. captions:
-        as many, for models that draw what they say.
+        as many, for models that draw what they say. attributes: int64 (N, T, A), for models that
+        are told them, -1 where they are left free; None leaves all free.
         """
         parts: list[dict[str, Pixels]] = []
         for start in range(0, len(seeds), _PART):
@@ -82,6 +87,8 @@ class Trained:
             noise = torch.cat([self.learner.noise(1, generator) for generator in generators])
             clips = None if given is None else to_video(given[chosen].copy(), self.device)
             says = self.conditions(None if captions is None else captions[chosen])
+            if attributes is not None:
+                says["attributes_ba"] = torch.from_numpy(attributes[chosen]).to(self.device)
             made = self.learner.sample(noise.to(self.device), clips, **says)
             parts.append({name: to_pixels(video) for name, video in made.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -173,6 +180,7 @@ def _of(checkpoint: Checkpoint, location: str) -> Trained:
         data_version=facts["reader"]["dataset_version"],
         classes=facts.get("classes", []),
         words=facts.get("words", []),
+        attributes=facts.get("attributes", []),
         location=location,
     )
 
@@ -207,6 +215,7 @@ def _from_folder(folder: Path, text: str, site: Site) -> Trained:
         data_version=None,
         classes=about.get("classes", []),
         words=about.get("words", []),
+        attributes=about.get("attributes", []),
         location=location if there else None,
     )
 

@@ -27,7 +27,7 @@ from models.learner import evaluating
 from orchestrator import parallel
 from orchestrator.accounts import Accounts, Note
 from orchestrator.checkpoint import BackgroundSaver, Checkpoint, Checkpoints
-from orchestrator.conditions import class_names, conditions_of
+from orchestrator.conditions import class_names, conditions_of, value_names
 from orchestrator.config import Experiment, plain
 from orchestrator.hardware import peak_tflops
 from orchestrator.history import Attempt, History
@@ -276,6 +276,7 @@ class _Attempt:
                 "reader": self._reader.state(step),
                 "classes": self._classes,
                 "words": self._dataset.words if self._loop.learner.vocabulary else [],
+                "attributes": value_names(self._loop.learner, self._dataset),
                 "experiment": plain(self._job.experiment),
                 "git": self._job.git,
                 "metrics": self._last.metrics,

@@ -45,11 +45,20 @@ def finish(site):
 
     weights: instead of those that `seed` gives. step: after how many. scale: of the convolutions'
     weights, which at first are so small that whatever goes in, grey comes out.
-    classes, words: their names.
+    classes, words, attributes: their names.
     """
 
     def write(
-        experiment, *, name=None, seed=0, step=6, weights=None, scale=1, classes=(), words=()
+        experiment,
+        *,
+        name=None,
+        seed=0,
+        step=6,
+        weights=None,
+        scale=1,
+        classes=(),
+        words=(),
+        attributes=(),
     ):
         from orchestrator.checkpoint import Checkpoints
         from orchestrator.config import plain
@@ -65,6 +74,7 @@ def finish(site):
             "experiment": plain(experiment),
             "classes": list(classes),
             "words": list(words),
+            "attributes": list(attributes),
         }
         store = open_store(str(site / "runs" / name))
         store.write("attempts/0001.json", b"{}")

@@ -13,6 +13,7 @@ from orchestrator.loop import World
 from orchestrator.run import main
 from orchestrator.site import Site
 from orchestrator.start import new_learner
+from orchestrator.trained import find_trained
 from orchestrator.worker import Job, work
 from shards.bouncing import Bouncing, find_glyphs
 from shards.dataset import open_dataset
@@ -108,6 +109,15 @@ def test_work_trains_samples_and_resumes_bit_for_bit(site, name):
     assert json.loads(store.read("attempts/0002.json"))["first_step"] == 2
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+
+
+def test_work_keeps_the_names_of_what_a_model_is_told(site):
+    for name, attributes in (
+        ("video_vae_weizmann", ["label=crawl", "label=run", "label=walk"]),
+        ("video_vae_chairs_plain", []),
+    ):
+        _trained(site, name)
+        assert find_trained(name, site).attributes == attributes
 
 
 def test_work_fits_the_mixture_to_the_codes_of_the_whole_dataset(site):
