@@ -6,8 +6,11 @@ Importing this room imports torch (through the models' configs) but neither ray 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from orchestrator import sync_draw_experiments, vgan_experiments, video_vae_experiments
-from orchestrator.config import Experiment, override, suggest
+from orchestrator.config import Experiment, flat, override, suggest
 
 _PAPERS = (vgan_experiments, sync_draw_experiments, video_vae_experiments)
 
@@ -53,3 +56,23 @@ def resolve(name: str, scale: str | None, assignments: list[str]) -> Experiment:
             raise ValueError(f"no scale {scale!r}{suggest(scale, SCALES)}")
         bundle = SCALES[scale] + MODEL_SCALES[type(experiment.model)].get(scale, ())
     return override(experiment, [*bundle, *assignments])
+
+
+def assignments(resolved: Mapping[str, Any]) -> list[str]:
+    """What `override` needs to make the registered experiment the resolved one.
+
+    resolved: as `orchestrator.config.plain` writes it, or as JSON gives it back.
+    Raises ValueError for an experiment or a field that this version does not know.
+    """
+    registered, wanted = flat(find(resolved["name"])), flat(resolved)
+    if unknown := sorted(wanted.keys() - registered.keys()):
+        raise ValueError(f"{resolved['name']} has no field {unknown[0]!r} in this version")
+    return [
+        f"{path}={_as_text(value)}"
+        for path, value in wanted.items()
+        if path not in ("name", "paper") and _as_text(value) != _as_text(registered[path])
+    ]
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

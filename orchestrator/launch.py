@@ -5,18 +5,12 @@ The driver's part. To MLflow it speaks as the writer `driver`; rank 0 speaks for
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import os
-import platform
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,22 +18,20 @@ import psutil
 
 from orchestrator import preflight, probe, registry
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import Experiment, flat, identity, plain
+from orchestrator.config import Experiment
 from orchestrator.cost import step_cost
+from orchestrator.description import describe, family
 from orchestrator.history import STOP
-from orchestrator.mlflow_runs import EXPERIMENT_TAG, reap
+from orchestrator.mlflow_runs import reap
 from orchestrator.outbox import Outbox
+from orchestrator.provenance import git_commit
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from orchestrator.train import SupersededError, connect, train
 from orchestrator.worker import DivergedError, Job
-from shards.manifest import ATTRIBUTE, WORD
-from shards.read import open_dataset
 from shards.storage import Store, open_store
 
-_PACKAGES = ("torch", "ray", "mlflow-skinny", "numpy", "webdataset", "av", "opencv-python-headless")
 STOP_DEADLINE_S = 20
-_MANY = (WORD, ATTRIBUTE)  # counts that may be thousands
 MODEL_TAG = "orchestrator.model"  # of a run whose model is registered: its name and version
 
 
@@ -47,14 +39,26 @@ class Stopped(BaseException):
     """The deadline of a SIGTERM is over, or a second one came."""
 
 
-def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_json: bool) -> int:
-    """Runs to the end, resuming what is there; the exit status of the command."""
+def launch(
+    experiment: Experiment,
+    site: Site,
+    name: str,
+    version: str,
+    *,
+    as_json: bool,
+    tags: Mapping[str, Any] | None = None,
+    registers: bool = True,
+) -> int:
+    """Runs to the end, resuming what is there; the exit status of the command.
+
+    tags: more tags of the MLflow run. registers: the model, when the run is finished.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     store = open_store(site.run(name))
     finished = finished_result(store)
     if finished is not None:
         print(f"{name} is finished; --fresh starts another. Its results: {site.run(name)}")
-        _deliver(experiment, site, name, store)
+        _deliver(experiment, site, name, store, registers=registers)
         _last_word(finished, name, site, site.mlflow_uri, as_json=as_json)
         return 0
     try:
@@ -69,7 +73,7 @@ def launch(experiment: Experiment, site: Site, name: str, version: str, *, as_js
         preflight.demand(probe.cluster_checks(experiment))
         _stop_on_sigterm(store)  # Ray has just put its own handler there
 
-    outcome = drive(job, prepare=prepare)
+    outcome = drive(job, prepare=prepare, tags=tags, registers=registers)
     if outcome.result is None:
         print(f"{name} {outcome.why}", file=sys.stderr)
         return 1
@@ -128,7 +132,7 @@ def drive(
         creates=family(job.experiment),
         store=store,
     )
-    _describe(tracker, job)
+    describe(tracker, job)
     tracker.tags(tags or {})
     store.delete(STOP)
     status: str | None = "FAILED"
@@ -155,26 +159,6 @@ def drive(
     return Outcome(status=status, result=result, why=why, page=tracker.page)
 
 
-def family(experiment: Experiment) -> str:
-    """The MLflow experiment of a run: its paper's file, so that variants stand side by side."""
-    return type(experiment.model).__module__.rpartition(".")[2]
-
-
-def git_commit() -> str:
-    """The project's commit, with `+dirty` where files differ; `unknown` outside a checkout."""
-    root = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit + ("+dirty" if changes else "")
-
-
 def _stop_on_sigterm(store: Store) -> None:
     """At the first SIGTERM the workers are asked to save and leave; the driver waits for them."""
 
@@ -198,51 +182,15 @@ def finished_result(store: Store) -> dict[str, Any] | None:
         return None
 
 
-def _describe(tracker: Tracker, job: Job) -> None:
-    """Everything that is known before the first step, as params, tags, input and artifacts."""
-    experiment = job.experiment
-    data = experiment.data
-    dataset = open_dataset(job.site.dataset(data.name), data.fraction)
-    deciding = flat(identity(experiment))
-    tracker.status("RUNNING")
-    tracker.params({k: v for k, v in deciding.items() if k != "name"})
-    tracker.tags(
-        {
-            **{f"config.{k}": v for k, v in flat(experiment).items() if k not in deciding},
-            **{f"version.{p}": importlib.metadata.version(p) for p in _PACKAGES},
-            "version.python": platform.python_version(),
-            EXPERIMENT_TAG: experiment.name,
-            "orchestrator.paper": experiment.paper,
-            "orchestrator.command": " ".join(["python -m orchestrator.run", *sys.argv[1:]]),
-            "orchestrator.checkpoints": f"{job.site.run(job.name)}/checkpoints",
-            "orchestrator.host": socket.gethostname(),
-            "orchestrator.ray_job": os.environ.get("RAY_JOB_SUBMISSION_ID", ""),
-            "mlflow.source.git.commit": job.git.removesuffix("+dirty"),
-            "git.dirty": job.git.endswith("+dirty"),
-            "mlflow.note.content": f"`{experiment.name}`: {experiment.paper}. Samples at fixed "
-            "noise are under Artifacts, `samples/` and `streams/`; real clips under `real/`.",
-        }
-    )
-    tracker.dataset(
-        name=experiment.data.name,
-        version=job.dataset_version,
-        source=job.site.dataset(experiment.data.name),
-        counts={
-            "clips": dataset.samples,
-            **{k: n for k, n in dataset.manifest.counts.items() if not k.startswith(_MANY)},
-        },
-    )
-    text = json.dumps(plain(experiment), indent=1)
-    tracker.artifact("experiment.json", text.encode())
-
-
 def _reap(mlflow: Any, _run_id: str) -> None:
     names = reap(mlflow)
     if names:
         print(f"MLflow called these running, nobody drove them; now KILLED: {', '.join(names)}")
 
 
-def _deliver(experiment: Experiment, site: Site, name: str, store: Store) -> None:
+def _deliver(
+    experiment: Experiment, site: Site, name: str, store: Store, *, registers: bool
+) -> None:
     """Tells MLflow what it has not heard of a finished run: it was away, or the driver killed."""
     outboxes = [Outbox(site.outbox(name), writer, store) for writer in ("driver", "rank0")]
     status = outboxes[0].last("status")
@@ -263,7 +211,8 @@ def _deliver(experiment: Experiment, site: Site, name: str, store: Store) -> Non
     )
     if killed:
         driver.status("FINISHED")
-    register(driver, experiment, store)
+    if registers:
+        register(driver, experiment, store)
     if driver.close(timeout_s=60) and rank0.close(timeout_s=60):
         print("MLflow now has all that waited for it")
 

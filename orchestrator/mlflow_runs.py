@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from orchestrator.outbox import Record
 RUN_TAG = "orchestrator.run"
 EXPERIMENT_TAG = "orchestrator.experiment"
 HEARTBEAT_TAG = "orchestrator.heartbeat"
+REPRODUCES_TAG = "orchestrator.reproduces"  # the name of the run that one was made to compare with
+NOTE_TAG = "mlflow.note.content"
 HEARTBEAT_S = 30.0
 SILENT_S = 300.0
 BATCH = 900  # MLflow takes 1,000 metrics a request.
@@ -75,8 +78,8 @@ class Finished:
 
 
 def finished_runs(uri: str) -> list[Finished]:
-    """All our runs whose status is FINISHED, the newest first. Raises OSError when MLflow does not
-    answer."""
+    """All our runs whose status is FINISHED, the newest first, without reproductions: they are no
+    samples of their own. Raises OSError when MLflow does not answer."""
     return [
         Finished(
             name=run.data.tags[RUN_TAG],
@@ -85,15 +88,23 @@ def finished_runs(uri: str) -> list[Finished]:
             metrics=dict(run.data.metrics),
         )
         for run in _answers(uri, "attributes.status = 'FINISHED'")
+        if REPRODUCES_TAG not in run.data.tags
     ]
 
 
 def _answers(uri: str, condition: str) -> list[Any]:
+    with asking(uri) as mlflow:
+        return [] if mlflow is None else list(_runs(mlflow, condition))
+
+
+@contextmanager
+def asking(uri: str) -> Iterator[Any | None]:
+    """A client for questions, or None, as `client_of_existing` gives it; MLflow's errors become
+    OSErrors that say so in a line."""
     from mlflow.exceptions import MlflowException
 
     try:
-        mlflow = client_of_existing(uri)
-        return [] if mlflow is None else list(_runs(mlflow, condition))
+        yield client_of_existing(uri)
     except MlflowException as error:
         reason = str(error).split("\n")[0][:200]
         raise OSError(f"MLflow at {uri} does not answer: {reason}") from None
@@ -208,6 +219,16 @@ def _send_tags(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) ->
         mlflow.set_tag(run, key, value)
 
 
+def _send_notes(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
+    """Only where there is no note: people may have written one."""
+    there = mlflow.get_run(run)
+    if NOTE_TAG not in there.data.tags:
+        mlflow.set_tag(run, NOTE_TAG, record["run"])
+    experiment = mlflow.get_experiment(there.info.experiment_id)
+    if NOTE_TAG not in experiment.tags:
+        mlflow.set_experiment_tag(experiment.experiment_id, NOTE_TAG, record["experiment"])
+
+
 def _send_artifact(mlflow: Any, run: str, record: Record, folder: Path, _: list[Any]) -> None:
     from PIL import Image
 
@@ -249,6 +270,7 @@ _SENDERS: dict[str, Callable[[Any, Any, Record, Path, list[Any]], None]] = {
     "system": _send_metrics,
     "params": _send_params,
     "tags": _send_tags,
+    "notes": _send_notes,
     "artifact": _send_artifact,
     "dataset": _send_dataset,
     "status": _send_status,

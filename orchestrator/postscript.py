@@ -23,9 +23,10 @@ def add(
     step: int,
     metrics: Mapping[str, float] | None = None,
     files: Mapping[str, bytes] | None = None,
+    tags: Mapping[str, str] | None = None,
     quiet: bool = False,
 ) -> str | None:
-    """Adds metrics at `step`, and files by artifact name, to the run `name`; its MLflow run id.
+    """Adds metrics at `step`, files by artifact name, and tags to a run; its MLflow run id.
 
     None where there is no such run, said on the terminal unless `quiet`. Its status stays as it is.
     """
@@ -33,6 +34,8 @@ def add(
     if metrics:
         now = int(time.time() * 1000)
         records.append({"kind": "metrics", "step": step, "ms": now, "values": dict(metrics)})
+    if tags:
+        records.append({"kind": "tags", "values": dict(tags)})
     with tempfile.TemporaryDirectory() as folder:
         for file, data in (files or {}).items():
             path = Path(folder, "artifacts", file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -20,6 +19,7 @@ from orchestrator import nodes as checks_of
 from orchestrator.config import Experiment
 from orchestrator.nodes import Node
 from orchestrator.preflight import DEADLINE_S, Check, Finding
+from orchestrator.provenance import code_digest
 
 
 def cluster_checks(
@@ -71,22 +71,12 @@ def describe(name: str) -> Node:
             "ray": importlib.metadata.version("ray"),
             # Without the build: a head without GPU may well run the CPU one.
             "torch": importlib.metadata.version("torch").partition("+")[0],
-            "code": _code(),
+            "code": code_digest(),
         },
         disk_used=disk.used / disk.total,
         shm_bytes=shutil.disk_usage(shm).total if shm.is_dir() else 0,
         gpus=_gpus(),
     )
-
-
-def _code() -> str:
-    """A hash of the text of our packages, as they are installed here."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for package in ("models", "orchestrator", "shards"):
-        for path in sorted((root / package).glob("*.py")):
-            digest.update(f"{package}/{path.name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def _gpus() -> int:

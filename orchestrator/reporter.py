@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import threading
@@ -11,6 +12,7 @@ from contextlib import closing
 from statistics import median, median_low
 from typing import Any
 
+import numpy as np
 import torch
 
 from orchestrator import pictures
@@ -19,11 +21,13 @@ from orchestrator.conditions import conditions_of
 from orchestrator.config import Experiment
 from orchestrator.history import ACCOUNTS
 from orchestrator.loop import Loop, SamplesDue, StepsDone, to_video
+from orchestrator.provenance import DEVICE_TAG, device_name
 from orchestrator.tracking import SystemMetrics, Tracker
 from shards.read import Dataset, Reader, Slice
 from shards.storage import Store
 
 NOTE_EVERY_S = 10.0
+SAMPLES, KEPT = "samples.npz", 4
 PROGRESS_EVERY_S = 5.0
 SLOW, SLOW_WINDOWS = 1.25, 10  # a straggler takes so many times as long, in so many windows on end
 _log = logging.getLogger(__name__)
@@ -33,7 +37,8 @@ class Reporter:
     """Listens to the loop's events, and keeps the run's accounts.
 
     hosts: of every worker, by rank. flops_per_clip: of a training step. peak_tflops: of all
-    workers together, None if unknown.
+    workers together, None if unknown. keeps_samples: also puts the newest samples' pixels, of few
+    clips, into the run's store (SAMPLES), for a sweep to lay them side by side.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Reporter:
         hosts: list[str],
         flops_per_clip: int,
         peak_tflops: float | None,
+        keeps_samples: bool = False,
     ) -> None:
         self._tracker = tracker
         self._store = store
@@ -55,11 +61,13 @@ class Reporter:
         self._budget = experiment.budget
         self._global_batch = experiment.data.global_batch
         self._system = SystemMetrics(tracker)
+        tracker.tags({DEVICE_TAG: device_name(loop.device)})
         self._first_step = self._furthest = first_step
         self._accounts = accounts
         self._stragglers = Stragglers(hosts)
         self._flops_per_clip = flops_per_clip
         self._peak_tflops = peak_tflops
+        self._keeps_samples = keeps_samples
         self._given: dict[str, Any] = {}
         self._started = self._told = self._window_started = time.monotonic()
         self._closing = threading.Event()
@@ -176,6 +184,11 @@ class Reporter:
         parts = learner.sample(noise, video_bcthw, **given)
         grid = pictures.animated_grid(parts["sample"])
         self._store.write("samples.gif", grid)
+        if self._keeps_samples:
+            packed = io.BytesIO()
+            clips = pictures.to_pixels(parts["sample"][:KEPT])
+            np.savez_compressed(packed, clips=clips, step=step)
+            self._store.write(SAMPLES, packed.getvalue())
         name = f"step-{step:08d}"
         self._tracker.artifact(f"samples/{name}.gif", grid)
         sheet = pictures.contact_sheet(parts["sample"])

@@ -93,6 +93,10 @@ class Tracker:
         """Tags of the run; the newest value stands."""
         self._outbox.append({"kind": "tags", "values": {k: str(v) for k, v in values.items()}})
 
+    def notes(self, *, run: str, experiment: str) -> None:
+        """Markdown that MLflow shows with the run, and with its experiment, where there is none."""
+        self._outbox.append({"kind": "notes", "run": run, "experiment": experiment})
+
     def artifact(self, name: str, data: bytes, *, slider: tuple[str, int] | None = None) -> None:
         """A file of the run, `name` with forward slashes; it waits on disk until it is sent.
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -88,6 +89,24 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs train in this process, as one worker without Ray."""
+    import torch
+
+    from orchestrator import launch
+    from orchestrator.loop import World
+    from orchestrator.worker import Job, work
+
+    def train(job: Job) -> dict[str, Any]:
+        return work(job, World(), torch.device("cpu"))
+
+    monkeypatch.setattr(launch, "connect", lambda _experiment: None)
+    monkeypatch.setattr(launch, "train", train)
+    monkeypatch.setattr(launch, "_stop_on_sigterm", lambda _store: None)
+    monkeypatch.setattr("orchestrator.probe.cluster_checks", lambda _experiment: {})
 
 
 def write_dataset(
