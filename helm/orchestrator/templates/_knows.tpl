@@ -1,4 +1,4 @@
-{{- /* Whether the cluster has an API. Takes {root, kind: group/version/Kind}. */}}
+{{- /* Whether the cluster has an API. Takes {root, api: group/version}. */}}
 {{- define "orchestrator.knows" -}}
-{{ .root.Capabilities.APIVersions.Has .kind }}
+{{ .root.Capabilities.APIVersions.Has .api }}
 {{- end }}

@@ -45,6 +45,9 @@ headGroupSpec:
       annotations:
         cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
         karpenter.sh/do-not-disrupt: "true"
+        {{- if $values.ray.autoscaling.enabled }}
+        checkov.io/skip1: CKV_K8S_38=the autoscaler asks the API server for pods
+        {{- end }}
     spec:
       serviceAccountName: {{ include "orchestrator.name" $root }}-ray-head
       # Ray's autoscaler, beside the head, asks the API server for pods. Nothing else does.
