@@ -111,11 +111,8 @@ def table(done: Sequence[Evaluation]) -> str:
             columns[f"real: {each.data['name']}"] = real
     if mean := mean_over_runs(done):
         columns[f"mean of {len(done)}"] = {k: v for k, v in mean.items() if _ERROR not in k}
-    names = [
-        name
-        for name in dict.fromkeys(name for each in done for name in each.metrics)
-        if not name.startswith(_REAL) and not name.endswith(_ERROR)
-    ]
+    measured = (name.removeprefix(_REAL) for each in done for name in each.metrics)
+    names = [name for name in dict.fromkeys(measured) if not name.endswith(_ERROR)]
     rows = [["", *columns]]
     rows += [[name, *(_cell(metrics, name) for metrics in columns.values())] for name in names]
     return _lines(rows)

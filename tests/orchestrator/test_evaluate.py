@@ -123,6 +123,38 @@ def test_evaluate_distance_in_a_classifiers_features_is_that_of_its_features(fin
     assert "fvd" not in evaluation["metrics"]
 
 
+@pytest.mark.usefixtures("labelled")
+def test_evaluate_shows_the_judges_scores_beside_the_bound_and_its_accuracy(
+    finish, site, capsys, call
+):
+    golf = finish(_experiment("vgan_golf", LATENT), scale=40)
+    judge = _classifier(finish, seed=3)
+    given = [golf, "--classifier", judge, "--data", "moves_test", "--clips", 20]
+    metrics = call(*given)["evaluations"][0]["metrics"]
+    learner = _model(judge).learner
+
+    def scores(clips):
+        """(I-score, Intra-E, Inter-E) by Eq. 10 to 12, as they are printed."""
+        video = torch.from_numpy(clips.copy()).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        p = learner.predict(video).double().numpy().clip(1e-300)
+        each = (p * np.log(p / p.mean(0))).sum(1)  # KL of each from the mean
+        shares = np.array([(p.argmax(1) == k).mean() for k in range(3)])
+        inter = -sum(share * np.log(share) for share in shares if share)
+        return np.exp(each.mean()), -(p * np.log(p)).sum(), inter
+
+    made = _model(golf).sample(range(20))["sample"]
+    names = ("i_score", "intra_e", "inter_e")
+    for name, value in zip(names, scores(made), strict=True):
+        assert metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    assert metrics["intra_e_mean"] == pytest.approx(metrics["intra_e"] / 20)
+    assert 1 <= metrics["real_i_score"] <= 3
+    assert main([*map(str, given), "--out", str(site / "out")]) == 0
+    told = capsys.readouterr().out
+    (row,) = [line.split() for line in told.splitlines() if line.startswith("accuracy")]
+    assert row == ["accuracy", "-", f"{metrics['real_accuracy']:.4g}"]
+    assert "20 generated clips, real_* the 20 real ones" in told
+
+
 class Brightness(torch.nn.Module):
     """Stands for I3D: a clip's mean level, alone."""
 
