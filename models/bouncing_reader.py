@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.bounds import require_least
 from models.clip_classifier import LEAST_FRAMES, LEAST_SIZE, Judge, clip_features
 from models.learner import evaluating
 
@@ -31,9 +32,7 @@ class BouncingReaderConfig:
 
     def __post_init__(self) -> None:
         least = {"frames": LEAST_FRAMES, "size": LEAST_SIZE, "channels": 1, "width": 1}
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be {minimum} or more")
+        require_least(self, least, what="")
         if self.scenes != 20:
             raise ValueError(f"scenes={self.scenes!r}: must be 20, ten digits' two motions")
 

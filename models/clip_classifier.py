@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.bounds import require_least
 from models.learner import Learner, evaluating
 
 LEAST_FRAMES, LEAST_SIZE = 4, 16
@@ -37,16 +38,8 @@ class ClipClassifierConfig:
     without: str = ""
 
     def __post_init__(self) -> None:
-        least = {
-            "frames": LEAST_FRAMES,
-            "size": LEAST_SIZE,
-            "channels": 1,
-            "width": 1,
-            "classes": 2,
-        }
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be {minimum} or more")
+        least = {"frames": LEAST_FRAMES, "size": LEAST_SIZE}
+        require_least(self, least | {"channels": 1, "width": 1, "classes": 2}, what="")
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:

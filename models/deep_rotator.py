@@ -38,6 +38,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from models.bounds import require_least
 from models.learner import Learner
 
 CLOCKWISE, NONE, COUNTER = 0, 1, 2
@@ -66,16 +67,12 @@ class DeepRotatorConfig:
     image_weight: float = 10.0
 
     def __post_init__(self) -> None:
-        for name, least in (("frames", 2), ("rotations", 1), ("width", 2), ("units", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name}={value!r}: must be an integer of {least} or more")
+        require_least(self, {"frames": 2, "rotations": 1, "width": 2, "units": 1})
         if self.rotations >= self.frames:
             raise ValueError(
                 f"rotations={self.rotations!r}: must be less than frames={self.frames}"
             )
-        if self.direction < 0:
-            raise ValueError(f"direction={self.direction!r}: must be 0 or more")
+        require_least(self, {"direction": 0}, what="")
         if not 0 < self.image_weight < math.inf:
             raise ValueError(f"image_weight={self.image_weight!r}: must be finite, more than 0")
 

@@ -38,6 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.bounds import require_least
 from models.learner import Learner, evaluating, frozen
 
 
@@ -60,9 +61,7 @@ class MocoganConfig:
     category_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("frames", "width", "content", "motion"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be an integer of 1 or more")
+        require_least(self, {"frames": 1, "width": 1, "content": 1, "motion": 1})
         if self.categories < 0 or self.categories == 1:
             raise ValueError(f"categories={self.categories!r}: must be 0, or 2 or more")
         if not 0 <= self.category_weight < math.inf:

@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.bounds import require_least
 from models.drawing import Drawing, Stroke
 from models.learner import Learner, evaluating
 
@@ -59,12 +60,8 @@ class SyncDrawConfig:
     binary: bool = False
 
     def __post_init__(self) -> None:
-        least = {"channels": 1, "grid": 2, "vocabulary": 2}
-        names = ("frames", "size", "channels", "strokes", "grid", "hidden", "latent", "words")
-        for name in (*names, "vocabulary", "language"):
-            value, minimum = getattr(self, name), least.get(name, 1)
-            if value < minimum:
-                raise ValueError(f"{name}={value!r}: must be an integer of {minimum} or more")
+        names = ("frames", "size", "channels", "strokes", "hidden", "latent", "words", "language")
+        require_least(self, dict.fromkeys(names, 1) | {"grid": 2, "vocabulary": 2})
         if self.channels not in (1, 3):
             raise ValueError(f"channels={self.channels!r}: must be 1 (grey) or 3")
 

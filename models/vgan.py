@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from models.adversarial import Adversarial, as_pictures, mask_mean
+from models.bounds import require_least
 from models.learner import evaluating
 
 
@@ -54,9 +55,7 @@ class VganConfig:
     mask_lambda: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("width", "latent"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be an integer of 1 or more")
+        require_least(self, {"width": 1, "latent": 1})
         if not 0 <= self.mask_lambda < float("inf"):
             raise ValueError(f"mask_lambda={self.mask_lambda!r}: must be finite, 0 or more")
 

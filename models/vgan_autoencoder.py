@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.adversarial import as_pictures
+from models.bounds import require_least
 from models.learner import Learner, evaluating
 from models.mixture import Mixture
 from models.vgan import Discriminator, Generator, VganConfig
@@ -48,9 +49,7 @@ class VganAutoencoderConfig:
     components: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("width", "latent", "components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be an integer of 1 or more")
+        require_least(self, {"width": 1, "latent": 1, "components": 1})
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:

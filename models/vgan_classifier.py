@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.bounds import require_least
 from models.learner import Learner, evaluating
 from models.vgan import VganConfig, initialise, video_features
 
@@ -49,10 +50,7 @@ class VganClassifierConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, least in (("classes", 2), ("width", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name}={value!r}: must be an integer of {least} or more")
+        require_least(self, {"classes": 2, "width": 1})
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r}: must be in [0, 1)")
 

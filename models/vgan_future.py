@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.adversarial import Adversarial, as_pictures, mask_mean
+from models.bounds import require_least
 from models.learner import evaluating
 from models.vgan import (
     Discriminator,
@@ -67,9 +68,7 @@ class VganFutureConfig:
     mask_lambda: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "latent"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be an integer of 1 or more")
+        require_least(self, {"width": 1, "latent": 1})
         for name in ("first_frame_lambda", "mask_lambda"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be finite, 0 or more")

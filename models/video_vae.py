@@ -57,6 +57,7 @@ import torch
 from torch import Tensor
 
 from models import video_vae_attributes as labels
+from models.bounds import require_least
 from models.learner import Learner
 from models.video_vae_networks import Activation, Vae, dropped
 
@@ -91,11 +92,8 @@ class VideoVaeConfig:
     kl_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        least = 1 if self.static else 2
-        for name, minimum in (("frames", least), ("width", 1), ("latent", 1), ("hidden", 1)):
-            value = getattr(self, name)
-            if value < minimum:
-                raise ValueError(f"{name}={value!r}: must be an integer of {minimum} or more")
+        frames = 1 if self.static else 2
+        require_least(self, {"frames": frames, "width": 1, "latent": 1, "hidden": 1})
         if self.static and (self.conditional or self.structured):
             raise ValueError(
                 "static=True: has no LSTM to be conditional and no attributes to be structured by; "
@@ -105,8 +103,7 @@ class VideoVaeConfig:
             raise ValueError(f"attributes={self.attributes!r}: must be one or more, each of >= 2")
         if not 0 < self.labelled <= 1:
             raise ValueError(f"labelled={self.labelled!r}: must be in (0, 1]")
-        if self.classifier_steps < 1:
-            raise ValueError(f"classifier_steps={self.classifier_steps!r}: must be 1 or more")
+        require_least(self, {"classifier_steps": 1}, what="")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r}: must be in [0, 1)")
         if not 0 < self.kl_weight < math.inf:
