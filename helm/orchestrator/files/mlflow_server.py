@@ -5,6 +5,7 @@ Passwords come from the environment and go to a file of this pod, so that no pro
 
 import os
 import sys
+from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 
@@ -15,8 +16,8 @@ def write_auth_config(path: str) -> None:
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"].replace("%", "%%")  # configparser's own sign
     lines = ["[mlflow]", f"database_uri = {uri}"]
     lines += [f"default_permission = {os.environ['DEFAULT_PERMISSION']}"]
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write("\n".join(lines) + "\n")
+    os.umask(0o077)
+    Path(path).write_text("\n".join(lines) + "\n")
 
 
 def migrate() -> None:

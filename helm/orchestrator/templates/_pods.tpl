@@ -62,7 +62,9 @@ limits: {cpu: "1", memory: 512Mi}
 {{- end }}
 {{- end }}
 {{- if .Values.storage.caConfigMap }}
-- {name: AWS_CA_BUNDLE, value: /etc/s3-ca/ca.crt}
+{{- range list "AWS_CA_BUNDLE" "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE" }}
+- {name: {{ . }}, value: /etc/site-ca/ca.crt}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -70,7 +72,7 @@ limits: {cpu: "1", memory: 512Mi}
 - {name: tmp, mountPath: /tmp}
 - {name: home, mountPath: /home/orchestrator}
 {{- if .Values.storage.caConfigMap }}
-- {name: s3-ca, mountPath: /etc/s3-ca, readOnly: true}
+- {name: site-ca, mountPath: /etc/site-ca, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -79,7 +81,7 @@ limits: {cpu: "1", memory: 512Mi}
 - {name: tmp, emptyDir: {}}
 - {name: home, emptyDir: {}}
 {{- with .Values.storage.caConfigMap }}
-- {name: s3-ca, configMap: {name: {{ . }}}}
+- {name: site-ca, configMap: {name: {{ . }}}}
 {{- end }}
 {{- end }}
 
