@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 from models.bouncing_reader import BouncingReaderConfig
 from models.clip_classifier import ClipClassifierConfig
@@ -256,6 +256,8 @@ class Experiment:
     resources: Resources = Resources()
     seed: int = 0
 
+    given: ClassVar[frozenset[str]] = frozenset({"name", "paper"})  # not to be overridden
+
     def __post_init__(self) -> None:
         low, high = 0, 2**31 - 1
         require(low <= self.seed <= high, "seed", self.seed, f"in [{low}, {high}]")
@@ -300,20 +302,22 @@ def identity(value: Any) -> Any:
     return {f.name: identity(getattr(value, f.name)) for f in fields}
 
 
-def override(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
-    """`experiment` with every `path=value` applied, left to right, and then validated.
+Frozen = TypeVar("Frozen")
+
+
+def override(value: Frozen, assignments: Iterable[str]) -> Frozen:
+    """An experiment (or a sweep) with every `path=value` applied, left to right, and validated.
 
     Raises ValueError naming the path, the value, what is valid, and the nearest match. Fields are
     changed together, so that two that are only valid together can be given in any order.
     """
-    tree = _Node(experiment)
+    tree = _Node(value)
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise ValueError(f"{assignment!r}: an override is path=value, as in optim.lr=1e-4")
         tree.set(path, path.split("."), text)
-    changed = tree.build()
-    assert isinstance(changed, Experiment)
+    changed: Frozen = tree.build()
     return changed
 
 
@@ -326,7 +330,7 @@ class _Node:
 
     def set(self, path: str, names: list[str], text: str) -> None:
         name, *rest = names
-        given = {"name", "paper"} if isinstance(self.value, Experiment) else set()
+        given: frozenset[str] = getattr(self.value, "given", frozenset())
         fields = {f.name for f in dataclasses.fields(self.value)} - given
         if name not in fields:
             raise ValueError(f"{path}: no field {name!r}{suggest(name, fields)}")

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from orchestrator import parallel
+from orchestrator.claims import named
 from orchestrator.config import Experiment
 from orchestrator.elastic import fresh_view
 from orchestrator.worker import DivergedError, Job, work
@@ -107,7 +108,7 @@ def train(job: Job, *, controllers_lost: int = 0) -> dict[str, Any]:
             name=f"controller-{int(time.time())}",
             storage_path=str(job.site.outbox(job.name).parent / "ray"),
             failure_config=FailureConfig(max_failures=resources.max_failures),
-            callbacks=[fresh_view()] if elastic else [],
+            callbacks=[named(job.name), *([fresh_view()] if elastic else [])],
             worker_runtime_env={"env_vars": {} if resources.use_gpu else KEEP_FREED_MEMORY},
         ),
     )

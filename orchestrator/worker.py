@@ -354,6 +354,7 @@ class _Attempt:
             hosts=hosts,
             flops_per_clip=job.flops_per_clip,
             peak_tflops=self._peak_tflops(),
+            keeps_samples=job.report_every is not None,
         )
         self._tracker.tags(
             {

@@ -1,0 +1,372 @@
+"""The only room that knows Ray Tune: it starts trials, asks for points, and lets a scheduler stop.
+
+Tune is made anew at every start of a sweep and keeps nothing: what it has to know of trials that
+are over is told to its scheduler from the journal, and trials that were running are handed to it
+again under the numbers that they had. Each trial is an actor that drives the same run as the
+command does (`launch.drive`), in a thread, and waits for the reports in the run's store.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ray import tune
+from ray.tune.experiment import _convert_to_experiment_list
+from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.schedulers import (
+    AsyncHyperBandScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+from ray.tune.search.search_algorithm import SearchAlgorithm
+
+from orchestrator.checkpoint import Checkpoints
+from orchestrator.claims import claimed
+from orchestrator.config import Experiment
+from orchestrator.history import STOP, History
+from orchestrator.journal import Journal, Trial
+from orchestrator.launch import Outcome, drive, finished_result, new_job
+from orchestrator.site import Site
+from orchestrator.sweep_plan import dataset_version
+from orchestrator.sweeps import Sweep
+from shards.storage import open_store
+
+STOP_GRACE_S = 20.0  # for the workers of a stopped trial to leave by themselves
+DRIVER_STARTS = 4  # of a trial's actor, whose node may be lost; workers have their own count
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What every trial of a sweep has in common, as its actor receives it.
+
+    experiment: by number and values, the resolved one. tags: of a trial's MLflow run, by number.
+    """
+
+    site: Site
+    report_every: int
+    experiment: Callable[[Mapping[str, str]], Experiment]
+    run: Callable[[int, Experiment], str]
+    tags: Callable[[int], dict[str, Any]]
+
+
+class Report(TypedDict):
+    """What a trial tells at a time. donor: (step, number of the trial whose weights it has)."""
+
+    step: int
+    metrics: dict[str, float]
+    values: dict[str, str]
+    seconds: float
+    donor: tuple[int, int] | None
+
+
+class Driver(tune.Trainable):  # type: ignore[misc]
+    """A trial's actor. Its config is {"values", "told": the step that is reported already}, its
+    number the trial's id.
+
+    Tune's result has "step" and the metrics for a scheduler, and "report", a Report as JSON, since
+    Tune flattens what is nested. The last one has "done" and, unless the run is finished, "why".
+    """
+
+    def setup(self, config: dict[str, Any], setting: Setting) -> None:
+        """Begins nothing yet: Tune may still say whose weights to go on from."""
+        self._setting = setting
+        self._thread: threading.Thread | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Becomes the actor of another trial, which saves it the imports; False where the workers
+        of the one before do not leave."""
+        self.cleanup()
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self._thread = None
+        self._number = int(self.trial_id)
+        self._values = dict(new_config["values"])
+        self._experiment = self._setting.experiment(self._values)
+        self._name = self._setting.run(self._number, self._experiment)
+        self._store = open_store(self._setting.site.run(self._name))
+        self._history = History(self._store)
+        self._told = new_config.get("told", 0)
+        self._donor: tuple[int, int] | None = None
+        self._outcome: Outcome | None = None
+        self._error: BaseException | None = None
+        self._started = time.monotonic()
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next report, as soon as there is one."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._drive, name=self._name, daemon=True)
+            self._thread.start()
+        while True:
+            over = not self._thread.is_alive()
+            for step, metrics in self._history.reported(self._told):
+                self._told = step
+                last = step == self._experiment.budget.steps
+                return self._result(step, metrics, done=last and self._ended())
+            if over:
+                return self._last_result()
+            time.sleep(_POLL_S)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Names the run's checkpoint of the last report; the weights stay where they are."""
+        store, deadline = Checkpoints(self._store, keep=2), time.monotonic() + 60
+        while self._told not in store.steps() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)  # it is being written
+        steps = [step for step in store.steps() if step <= self._told]
+        named = {"run": self._name, "number": self._number, "step": max(steps, default=0)}
+        Path(checkpoint_dir, "of.json").write_text(json.dumps(named))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Goes on from another trial's weights and moments, at its step."""
+        named = json.loads(Path(checkpoint_dir, "of.json").read_text())
+        if named["run"] == self._name:
+            return
+        while self._name in claimed():  # the workers that trained with the values before
+            time.sleep(_POLL_S)
+        adopt(self._setting.site, named["run"], named["step"], self._name)
+        self._told, self._donor = named["step"], (named["step"], named["number"])
+
+    def cleanup(self) -> None:
+        """Has the workers save and leave; who does not in time is ended with this process."""
+        if self._thread is not None and self._thread.is_alive():
+            self._store.write(STOP, b"")
+            self._thread.join(STOP_GRACE_S)
+
+    def _drive(self) -> None:
+        if finished_result(self._store) is not None:
+            return
+        site, name = self._setting.site, self._name
+        try:
+            version, every = dataset_version(site, self._experiment), self._setting.report_every
+            job = new_job(self._experiment, site, name, version, report_every=every)
+            tags = self._setting.tags(self._number)
+            self._outcome = drive(job, tags=tags, registers=False)
+        except BaseException as error:  # a thread's exception is nobody's
+            self._error = error
+
+    def _ended(self) -> bool:
+        """Waits for the driving of a run whose last report is there."""
+        assert self._thread is not None
+        self._thread.join(60)
+        return True
+
+    def _last_result(self) -> dict[str, Any]:
+        finished = finished_result(self._store)
+        if finished is not None:  # by a start that did not report
+            return self._result(finished["steps"], finished["metrics"], done=True)
+        if self._error is not None:
+            why = f"failed: {type(self._error).__name__}: {self._error}"
+        else:
+            why = self._outcome.why if self._outcome is not None else "failed: its driver ended"
+        return {"done": True, "why": why}
+
+    def _result(self, step: int, metrics: dict[str, float], *, done: bool) -> dict[str, Any]:
+        report = Report(
+            step=step,
+            metrics=metrics,
+            values=self._values,
+            seconds=time.monotonic() - self._started,
+            donor=self._donor,
+        )
+        return {**metrics, "step": step, "report": json.dumps(report), "done": done}
+
+
+def adopt(site: Site, donor: str, step: int, run: str) -> None:
+    """Makes the donor's checkpoint of `step` the newest of `run`, whose later past is forgotten.
+
+    Raises FileNotFoundError or ValueError where the donor's is gone or damaged.
+    """
+    store = open_store(site.run(run))
+    taken = Checkpoints(open_store(site.run(donor)), keep=2).load(step)
+    for name, _ in list(store.list("checkpoints/")):
+        if int(name.split("/")[1]) >= step:
+            store.delete(name)
+    History(store).forget_reports(step)
+    Checkpoints(store, keep=10).save(step, taken.state, taken.facts)
+
+
+class Order(SearchAlgorithm):  # type: ignore[misc]
+    """Hands trials to Tune: those that were running first, then what `suggest` gives.
+
+    slots: how many may run now. suggest: writes another trial to the journal and returns it, None
+    where there is none. on_start, on_result, on_over: told of a trial's start, of what it reports,
+    and of its end, with what failed it if something did.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        slots: Callable[[], int],
+        suggest: Callable[[], Trial | None],
+        on_start: Callable[[int], None],
+        on_result: Callable[[int, Report], None],
+        on_over: Callable[[int, str | None], None],
+    ) -> None:
+        self._journal = journal
+        self._slots = slots
+        self._suggest = suggest
+        self._on_start = on_start
+        self._on_result = on_result
+        self._on_over = on_over
+        self._waiting = [t for t in journal.trials.values() if t.state == "running"]
+        self._live: set[int] = set()
+        self._heard: dict[str, str] = {}
+        self._parser = _make_parser()
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Takes Tune's own definition of the experiment."""
+        self._spec = _convert_to_experiment_list(experiments)[0].spec
+
+    def next_trial(self) -> Any:
+        """Another trial; None while there is no room for one, or none left."""
+        if len(self._live) >= self._slots():
+            return None
+        trial = self._waiting.pop(0) if self._waiting else self._suggest()
+        if trial is None:
+            if not self._live:
+                self.set_finished()
+            return None
+        self._live.add(trial.number)
+        self._on_start(trial.number)
+        spec = self._spec | {"config": {"values": trial.values, "told": trial.step}}
+        return _create_trial_from_spec(
+            spec, self._parser, trial_id=trial.id, experiment_tag=trial.id
+        )
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        text = result.get("report")
+        if text is not None and self._heard.get(trial_id) != text:
+            self._heard[trial_id] = text
+            report: Report = json.loads(text)
+            self._on_result(int(trial_id), report)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if result is not None:  # Tune tells the last one only here
+            self.on_trial_result(trial_id, result)
+        self._live.discard(int(trial_id))
+        why = f"its driver died {DRIVER_STARTS} times" if error else (result or {}).get("why")
+        self._on_over(int(trial_id), why)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """A trial that is over, as a scheduler looks at one."""
+
+    trial_id: str
+
+
+def scheduler(
+    sweep: Sweep,
+    *,
+    steps: int,
+    report_every: int,
+    past: Mapping[int, Trial],
+    explore: Callable[[dict[str, Any]], dict[str, Any]],
+) -> TrialScheduler:
+    """Tune's scheduler of the sweep, told what `past` trials reported.
+
+    steps: of a whole trial. explore: a config changed, for pbt.
+    """
+    metric, mode = sweep.goals[0]
+    common = {"time_attr": "step", "metric": metric, "mode": mode}
+    grace = sweep.grace * report_every
+    if sweep.scheduler == "none":
+        return FIFOScheduler()
+    if sweep.scheduler == "pbt":
+        return PopulationBasedTraining(
+            **common,
+            perturbation_interval=grace,
+            custom_explore_fn=explore,
+            require_attrs=False,
+        )
+    out = (
+        MedianStoppingRule(**common, grace_period=grace)
+        if sweep.scheduler == "median"
+        else AsyncHyperBandScheduler(
+            **common, max_t=steps, grace_period=grace, reduction_factor=sweep.eta
+        )
+    )
+    for trial in past.values():
+        if trial.state == "running" and sweep.scheduler == "median":
+            continue  # it knows trials by themselves, and this one comes again
+        stand_in = _Past(trial.id)
+        out.on_trial_add(None, stand_in)
+        for step, metrics in trial.curve:
+            if metric in metrics:
+                out.on_trial_result(None, stand_in, {"step": step, **metrics})
+    return out
+
+
+class Limits(tune.Stopper):  # type: ignore[misc]
+    """Ends the sweep when `spent` says why it should; None while it should go on."""
+
+    def __init__(self, spent: Callable[[], str | None]) -> None:
+        self._spent = spent
+
+    def __call__(self, _trial_id: str, _result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._spent() is not None
+
+
+def run_trials(
+    setting: Setting,
+    order: Order,
+    judge: TrialScheduler,
+    limits: Limits,
+    *,
+    storage: Path,
+    on_driver_node: bool,
+) -> None:
+    """Runs Tune until no trial is left or the limits say so.
+
+    storage: a folder for Tune's own files, of this start only. on_driver_node: keeps the trials'
+    actors on this node, where they can read each other's files.
+    """
+    for name, value in (
+        ("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"),  # a failed trial's last result has none
+        ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
+        ("TUNE_MAX_PENDING_TRIALS_PG", "64"),
+        ("RAY_AIR_NEW_OUTPUT", "0"),
+        ("TUNE_GLOBAL_CHECKPOINT_S", "3600"),  # nothing is restored from it
+    ):
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # the journal says it better
+    bundle = {"CPU": 0.001}
+    if on_driver_node:
+        import ray
+
+        bundle[f"node:{ray.util.get_node_ip_address()}"] = 0.001
+    trainable = tune.with_resources(
+        tune.with_parameters(Driver, setting=setting), tune.PlacementGroupFactory([bundle])
+    )
+    tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=order, scheduler=judge, num_samples=-1, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(storage),
+            stop=limits,
+            failure_config=tune.FailureConfig(max_failures=DRIVER_STARTS - 1),
+            verbose=0,
+            log_to_file=False,
+        ),
+    ).fit()
