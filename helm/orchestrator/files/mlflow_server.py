@@ -39,10 +39,10 @@ def migrate() -> None:
     print("the database is up to date, and the runs' user is there")
 
 
+ini = os.environ.setdefault("MLFLOW_AUTH_CONFIG_PATH", AUTH_INI)
+write_auth_config(ini)
 if sys.argv[1] == "migrate":
     migrate()
 else:
-    ini = os.environ.setdefault("MLFLOW_AUTH_CONFIG_PATH", AUTH_INI)
-    write_auth_config(ini)
     server = ["mlflow", "server", "--app-name", "basic-auth", *sys.argv[2:]]
     os.execvp(sys.executable, [sys.executable, "-m", *server])
