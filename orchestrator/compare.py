@@ -1,12 +1,18 @@
-"""A paper's table beside ours: `python -m orchestrator.compare --paper TABLE`.
+"""Runs, a sweep, or a paper's table beside ours: `python -m orchestrator.compare`.
 
-    python -m orchestrator.compare --paper sync_draw_table1
-    python -m orchestrator.compare                            lists the tables
+    python -m orchestrator.compare vgan_unfiltered-0a1b2c3d vgan_unfiltered-4e5f6a7b
+    python -m orchestrator.compare vgan_lambda                the newest sweep of that name
+    python -m orchestrator.compare --paper sync_draw_table1   a paper's table beside our runs
+    python -m orchestrator.compare                            lists the papers' tables
 
-Trains nothing: it finds the finished runs in MLflow that have been evaluated. A cell is the mean
-and standard deviation over runs that differ by their seed alone, of those whose fields differ least
-from the registered experiment's; where some do, it says which. A cell without a run is empty.
-Printed, and written to --out as Markdown, JSON and PNG.
+RUN is a run's name, an MLflow run id, or a path. Writes one HTML file that opens offline, with a
+sortable table of what differs and what came out, curves, samples and cost; the same as Markdown and
+JSON. Runs that differ by their seed alone are one configuration: mean and standard deviation.
+
+A paper's table takes the finished runs that have been evaluated, or those of them that are named. A
+cell is of runs that differ by their seed alone, of those whose fields differ least from the
+registered experiment's; where some do, it says which. It is printed, and written as Markdown, JSON
+and PNG.
 
 Exit status: 0 done, 2 the call was wrong.
 """
@@ -23,9 +29,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from orchestrator import command, figures
+from orchestrator import command, compare_runs, figures
 from orchestrator.config import flat, identity, suggest
 from orchestrator.experiments import EXPERIMENTS
+from orchestrator.mlflow_histories import Histories
 from orchestrator.mlflow_runs import Finished, finished_runs
 from orchestrator.paper_tables import TABLES, PaperTable
 from orchestrator.site import Site
@@ -47,7 +54,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     out = argparse.ArgumentParser(prog="python -m orchestrator.compare", description=__doc__)
     out.formatter_class = argparse.RawDescriptionHelpFormatter
-    out.add_argument("--paper", metavar="TABLE", help="a table; without it, all are listed")
+    out.add_argument("runs", nargs="*", metavar="RUN|SWEEP")
+    out.add_argument("--paper", metavar="TABLE", help="a table; without it and RUN, all are listed")
+    out.add_argument("--metric", help="by which the best is found; default: the sweep's, or usual")
+    out.add_argument("--mode", choices=("min", "max"), help="whether lower or higher is better")
     out.add_argument("--out", type=Path, metavar="DIR", help="default: var/compare")
     out.add_argument("--json", action="store_true", help="one JSON object on the last line")
     return out
@@ -56,30 +66,49 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit status."""
     given = parser().parse_args(argv)
-    if given.paper is None:
+    if given.paper is None and not given.runs:
         for table in TABLES.values():
             print(f"{table.name}  {table.title}")
         return 0
+    out = given.out or Path("var/compare")
+    site = Site.from_environment()
     try:
-        if given.paper not in TABLES:
-            raise ValueError(f"--paper {given.paper}: no such table{suggest(given.paper, TABLES)}")
-        table = TABLES[given.paper]
-        site = Site.from_environment()
-        found = filled(table, finished_runs(site.mlflow_uri))
-        out = given.out or Path("var/compare")
-        out.mkdir(parents=True, exist_ok=True)
-        result = plain(table, found)
-        text = as_text(table, found)
-        (out / f"{table.name}.md").write_text(as_markdown(table, found))
-        (out / f"{table.name}.json").write_text(json.dumps(result, indent=1))
-        (out / f"{table.name}.png").write_bytes(figures.table(table.title, lines(table, found)))
+        if given.paper is not None:
+            text, paths, result = _paper(given.paper, given.runs, site, out)
+        else:
+            histories = Histories(site.mlflow_uri)
+            found = compare_runs.find(given.runs, site, histories)
+            made = compare_runs.compare(found, histories, out, metric=given.metric, mode=given.mode)
+            text, paths, result = made.said, made.paths, made.plain
     except (ValueError, OSError) as error:
         return command.wrong_call(error)
     print(text)
-    print(f"{table.name}.md, .json and .png in {out.absolute()}")
+    for path in paths:
+        print(path.absolute())
     if given.json:
         print(json.dumps(result))
     return 0
+
+
+def _paper(
+    name: str, runs: Sequence[str], site: Site, out: Path
+) -> tuple[str, tuple[Path, ...], dict[str, Any]]:
+    if name not in TABLES:
+        raise ValueError(f"--paper {name}: no such table{suggest(name, TABLES)}")
+    table = TABLES[name]
+    finished = finished_runs(site.mlflow_uri)
+    if runs:
+        named = compare_runs.find(runs, site, Histories(site.mlflow_uri))
+        names = {run.name for run in named.runs}
+        finished = [run for run in finished if run.name in names]
+    found = filled(table, finished)
+    out.mkdir(parents=True, exist_ok=True)
+    paths = tuple(out / f"{table.name}.{ending}" for ending in ("md", "json", "png"))
+    result = plain(table, found)
+    paths[0].write_text(as_markdown(table, found))
+    paths[1].write_text(json.dumps(result, indent=1))
+    paths[2].write_bytes(figures.table(table.title, lines(table, found)))
+    return as_text(table, found), paths, result
 
 
 def filled(table: PaperTable, runs: Sequence[Finished]) -> dict[tuple[str, str], Ours]:

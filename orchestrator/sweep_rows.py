@@ -56,9 +56,12 @@ class Swept:
         )
 
     def best(self, rows: Sequence[TrialRow]) -> TrialRow | None:
-        """Of the trials with a finite metric; the first of equals; None of none."""
+        """Of the finished trials with a finite metric, else of all with one, since an early value
+        of a trial that was stopped is no result; the first of equals; None of none."""
         sign = 1 if self.mode == "min" else -1
-        return min(measured(rows), key=lambda row: sign * value_of(row), default=None)
+        known = measured(rows)
+        done = [row for row in known if row.state == "finished"]
+        return min(done or known, key=lambda row: sign * value_of(row), default=None)
 
 
 def measured(rows: Sequence[TrialRow]) -> list[TrialRow]:
