@@ -104,7 +104,8 @@ class Progress:
         print(f"  side by side: python -m orchestrator.compare {name}")
 
     def _line(self, event: str, trial: Trial) -> str:
-        values = "  ".join(f"{path}={value}" for path, value in trial.values.items())
+        order = [path for path in self._table.swept.kinds if path in trial.values]
+        values = "  ".join(f"{path}={trial.values[path]}" for path in order)
         metric = self._table.swept.metric
         last = trial.last(metric)
         told = "" if last is None else f"  {metric} {last:.5g} at step {trial.step}"

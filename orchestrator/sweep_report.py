@@ -10,7 +10,6 @@ import io
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -154,7 +153,6 @@ class Parent:
         self._cost = cost
         self._tagged: dict[int, dict[str, Any]] = {}
         self._shown = ""
-        self._refreshes = int(time.time())
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sweep-report", daemon=True)
         self._thread.start()
@@ -182,14 +180,14 @@ class Parent:
         rows = [table.row(trial) for trial in trials.values()]
         text = table.markdown(trials)
         tracker.tags({"mlflow.note.content": self._note(trials, text), **self._leading(trials)})
-        self._refreshes += 1
+        told = sum(len(trial.curve) for trial in trials.values())
         counts = {f"sweep/{s}": 0.0 for s in ("running", "finished", "stopped", "failed")}
         for trial in trials.values():
             counts[f"sweep/{trial.state}"] += 1
         best = table.best(trials)
         if best is not None:
             counts |= {f"best/{m}": v for m, v in best.curve[-1][1].items()}
-        tracker.metrics(self._refreshes, {**counts, **self._cost()})
+        tracker.metrics(told, {**counts, **self._cost()})
         tracker.artifact("trials.md", text.encode())
         tracker.artifact("trials.json", json.dumps([_plain(row) for row in rows]).encode())
         for name, png in plots(rows, table.swept, table.rung_steps).items():

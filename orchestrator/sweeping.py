@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator import preflight, probe
 from orchestrator.claims import release
-from orchestrator.config import flat, suggest
+from orchestrator.config import identity, suggest
 from orchestrator.description import family
 from orchestrator.history import STOP
 from orchestrator.journal import Journal, Trial
@@ -67,8 +67,7 @@ class Sweeping:
             store=self._store,
         )
         tracker.status("RUNNING")
-        tracker.params(self._params())
-        tracker.tags({SWEEP_TAG: planned.name, "orchestrator.kind": "sweep"})
+        self._describe(tracker)
         parents: list[str] = []
         if not tracker.do(lambda _, run_id: parents.append(run_id), timeout_s=30):
             tracker.close(timeout_s=1)
@@ -283,13 +282,17 @@ class Sweeping:
         tracker.do(crown, timeout_s=20)
         tracker.close(timeout_s=20)
 
-    def _params(self) -> dict[str, Any]:
+    def _describe(self, tracker: Tracker) -> None:
+        """What defines the sweep as params; what may change from start to start as tags."""
         sweep = self._sweep
         (metric, mode), *_ = sweep.goals
-        own = {k: v for k, v in flat(sweep).items() if not k.startswith(("space.", "scales."))}
-        out = {f"sweep.{name}": value for name, value in own.items() if name != "about"}
+        fixed = {k: v for k, v in identity(sweep).items() if isinstance(v, str | int | float)}
+        params = {f"sweep.{name}": value for name, value in fixed.items() if name != "about"}
         space = {f"space.{path}": text for path, text in sweep.space.items()}
-        return {"metric": metric, "mode": mode, **out, **space}
+        tracker.params({"metric": metric, "mode": mode, **params, **space})
+        limits = ("trials", "concurrent", "hours", "gpu_hours", "usd", "machine")
+        tracker.tags({f"sweep.{name}": getattr(sweep, name) for name in limits})
+        tracker.tags({SWEEP_TAG: self._planned.name, "orchestrator.kind": "sweep"})
 
 
 def slots(planned: Planned) -> Any:

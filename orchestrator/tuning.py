@@ -116,7 +116,7 @@ class Driver(tune.Trainable):  # type: ignore[misc]
                 last = step == self._experiment.budget.steps
                 return self._result(step, metrics, done=last and self._ended())
             if over:
-                return self._last_result()
+                return self._ending()
             time.sleep(_POLL_S)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -162,7 +162,7 @@ class Driver(tune.Trainable):  # type: ignore[misc]
         self._thread.join(60)
         return True
 
-    def _last_result(self) -> dict[str, Any]:
+    def _ending(self) -> dict[str, Any]:
         finished = finished_result(self._store)
         if finished is not None:  # by a start that did not report
             return self._result(finished["steps"], finished["metrics"], done=True)
