@@ -144,7 +144,8 @@ class BackgroundSaver:
     that cannot be written is said loudly and training goes on: the older good one stands.
 
     may_write: asked in the thread, before a checkpoint is written. Once it says no, nothing is
-    written any more and `is_superseded`.
+    written any more and `is_superseded`. saved_at: when the last one was whole, in seconds since
+    1970; before the first, when this was made.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class BackgroundSaver:
         self._checkpoints = checkpoints
         self._may_write = may_write
         self.is_superseded = False
+        self.saved_at = time.time()
         self._buffers: dict[str, torch.Tensor] = {}
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -184,6 +186,7 @@ class BackgroundSaver:
             self.is_superseded = self.is_superseded or not self._may_write()
             if not self.is_superseded:
                 self._checkpoints.save(step, state, facts)
+                self.saved_at = time.time()
         except OSError as error:
             self._error = error
             _log.error("checkpoint %d could not be written, the one before stands: %s", step, error)

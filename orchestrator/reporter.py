@@ -22,7 +22,7 @@ from orchestrator.config import Experiment
 from orchestrator.history import ACCOUNTS
 from orchestrator.loop import Loop, SamplesDue, StepsDone, to_video
 from orchestrator.provenance import DEVICE_TAG, device_name
-from orchestrator.tracking import SystemMetrics, Tracker
+from orchestrator.tracking import SystemMetrics, Tracker, node_of
 from shards.read import Dataset, Reader, Slice
 from shards.storage import Store
 
@@ -60,8 +60,9 @@ class Reporter:
         self._loop = loop
         self._budget = experiment.budget
         self._global_batch = experiment.data.global_batch
-        self._system = SystemMetrics(tracker)
-        tracker.tags({DEVICE_TAG: device_name(loop.device)})
+        self._system = SystemMetrics(tracker, node=node_of(hosts, 0)[0])
+        nodes = " ".join(f"node_{n}={host}" for n, host in enumerate(dict.fromkeys(hosts)))
+        tracker.tags({DEVICE_TAG: device_name(loop.device), "orchestrator.nodes": nodes})
         self._first_step = self._furthest = first_step
         self._accounts = accounts
         self._stragglers = Stragglers(hosts)
@@ -70,6 +71,7 @@ class Reporter:
         self._keeps_samples = keeps_samples
         self._given: dict[str, Any] = {}
         self._started = self._told = self._window_started = time.monotonic()
+        self.figures: dict[str, float] = {}  # of the last window, by MLflow's names
         self._closing = threading.Event()
         self._keeper = threading.Thread(target=self._keep_notes, name="accounts", daemon=True)
         self._keeper.start()
@@ -153,6 +155,7 @@ class Reporter:
             values["sys/mfu"] = tflops / self._peak_tflops
         if memory := max(spent.device_gib for spent in event.spent):
             values["sys/device_memory_gib"] = memory
+        self.figures = values
         if event.step > self._furthest:  # one that was rolled back has told it already
             self._furthest = event.step
             self._tracker.metrics(event.step, values)

@@ -17,6 +17,7 @@ from orchestrator import parallel
 from orchestrator.claims import named
 from orchestrator.config import Experiment
 from orchestrator.elastic import fresh_view
+from orchestrator.gauges import Gauges
 from orchestrator.worker import DivergedError, Job, work
 
 
@@ -139,7 +140,9 @@ def _in_worker(config: dict[str, Any]) -> dict[str, Any]:
     def preempted() -> bool:
         return get_preemption_info() is not None
 
+    job, world = config["job"], parallel.world()
+    gauges = Gauges(run=job.name, experiment=job.experiment.name, rank=world.rank)
     try:
-        return work(config["job"], parallel.world(), get_device(), preempted=preempted)
+        return work(job, world, get_device(), preempted=preempted, told=gauges.tell)
     except DivergedError as error:
         return {"diverged": str(error)}

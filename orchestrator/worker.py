@@ -37,11 +37,11 @@ from orchestrator.reporter import Reporter
 from orchestrator.site import Site
 from orchestrator.soundness import DivergingError, Soundness
 from orchestrator.start import new_learner, run_dataset
-from orchestrator.tracking import Tracker
+from orchestrator.tracking import SystemMetrics, Tracker, node_of
 from orchestrator.watchdog import Watchdog
 from shards.cache import Cache
 from shards.read import Dataset, Reader, Slice, check_state
-from shards.storage import open_store
+from shards.storage import Store, open_store
 
 ASK_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
@@ -76,10 +76,12 @@ def work(
     device: torch.device,
     *,
     preempted: Callable[[], bool] = lambda: False,
+    told: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Trains until the budget is spent or somebody asks to stop.
 
     preempted: whether a worker's node is about to be taken away; called by all workers together.
+    told: hears this worker's figures after each window of steps, by MLflow's names.
     Returns `{"steps", "metrics"}` at the end, `{"interrupted": "stop" | "preempted", "step"}`
     after an interruption, with everything up to `step` saved, and `{"interrupted": "superseded"}`
     where the run has been started again meanwhile and nobody ended this start: nothing is saved.
@@ -87,7 +89,7 @@ def work(
     than the job names.
     """
     torch.set_num_threads(job.experiment.resources.threads)
-    attempt = _Attempt(job, world, device, preempted)
+    attempt = _Attempt(job, world, device, preempted, told)
     try:
         while True:
             try:
@@ -102,12 +104,18 @@ class _Attempt:
     """One worker's life, from a start of the worker group to its end."""
 
     def __init__(
-        self, job: Job, world: World, device: torch.device, preempted: Callable[[], bool]
+        self,
+        job: Job,
+        world: World,
+        device: torch.device,
+        preempted: Callable[[], bool],
+        told: Callable[[dict[str, float]], None],
     ) -> None:
         self._job = job
         self._world = world
         self._device = device
         self._preempted = preempted
+        self._told = told
         self._store = open_store(job.site.run(job.name))
         budget = job.experiment.budget
         self._checkpoints = Checkpoints(
@@ -143,9 +151,14 @@ class _Attempt:
         self._asked = time.monotonic()
         self._tracker: Tracker | None = None
         self._reporter: Reporter | None = None
+        self._system: SystemMetrics | None = None
         hosts = parallel.gathered(socket.gethostname())
+        node, speaks = node_of(hosts, world.rank)
         if world.rank == 0:
             self._report(saved, hosts)
+        elif speaks:
+            self._tracker = self._new_tracker(f"node{node}")
+            self._system = SystemMetrics(self._tracker, node=node)
 
     def run(self) -> dict[str, Any]:
         """Trains from the attempt's first step; see `work`."""
@@ -162,6 +175,7 @@ class _Attempt:
                 if isinstance(event, CheckpointDue):
                     self._save(event.step)
                 if isinstance(event, StepsDone):
+                    self._told(self._figures(event))
                     reason = self._interruption()
                     if reason == "superseded":
                         return {"interrupted": reason, "step": event.step}
@@ -179,6 +193,15 @@ class _Attempt:
         if self._world.rank == 0:
             self._history.finish(result)
         return result
+
+    def _figures(self, event: StepsDone) -> dict[str, float]:
+        """What this worker knows: the samples it could not read, and on rank 0 the run."""
+        mine = {"rejected": float(len(self._reader.quarantined))}
+        if self._reporter is None:
+            return mine
+        mine |= {"step": float(event.step), "checkpoint_at": self._saver.saved_at}
+        mine |= {"rollbacks": float(self._rollbacks)}
+        return {**self._reporter.figures, **mine}
 
     def _publish(self, event: Event) -> None:
         """Reports a window's metrics to the run's store where one is due."""
@@ -246,6 +269,8 @@ class _Attempt:
         self._watchdog.close()
         if self._reporter is not None:
             self._reporter.close()
+        if self._system is not None:
+            self._system.close()
         if self._tracker is not None:
             self._tracker.close(timeout_s=30)
 
@@ -260,7 +285,8 @@ class _Attempt:
                 facts["reader"], self._dataset, experiment.seed, experiment.data.block_shards
             )
             self._loop.load(checkpoint.state)
-        self._loop.scale_lr(0.5**self._history.rollbacks)
+        self._rollbacks = self._history.rollbacks
+        self._loop.scale_lr(0.5**self._rollbacks)
         self._soundness.load(facts.get("losses", ()))
         return Note(**facts["accounts"]) if facts else None
 
@@ -329,15 +355,19 @@ class _Attempt:
                 self._ledger.add(batch.step, batch.keys)
             yield batch
 
-    def _report(self, saved: Note | None, hosts: list[str]) -> None:
-        job, site = self._job, self._job.site
-        self._tracker = Tracker(
+    def _new_tracker(self, writer: str, store: Store | None = None) -> Tracker:
+        site, name = self._job.site, self._job.name
+        return Tracker(
             uri=site.mlflow_uri,
-            run=job.name,
-            outbox=site.outbox(job.name),
-            writer="rank0",
-            store=self._store,
+            run=name,
+            outbox=site.outbox(name),
+            writer=writer,
+            store=store,
         )
+
+    def _report(self, saved: Note | None, hosts: list[str]) -> None:
+        job = self._job
+        self._tracker = self._new_tracker("rank0", self._store)
         self._reporter = Reporter(
             experiment=job.experiment,
             tracker=self._tracker,

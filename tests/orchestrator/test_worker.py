@@ -10,6 +10,7 @@ from orchestrator.accounts import AWAY, WORK
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
+from orchestrator.gauges import RANK_GAUGES, RUN_GAUGES
 from orchestrator.loop import World
 from orchestrator.site import Site
 from orchestrator.worker import DivergedError, Job, work
@@ -65,6 +66,21 @@ def test_work_keeps_the_best_checkpoint_and_its_accounts_sum_to_the_time(job):
     assert 50 <= spent["restart"] < 80, "from the command to the first step"
     assert spent["compute"] > 0.1
     assert spent["idle"] == spent["lost"] == 0
+
+
+def test_work_tells_every_figure_that_gauges_export(job):
+    heard = []
+    began = time.time()
+    work(job(), World(), CPU, told=heard.append)
+    assert [figures["step"] for figures in heard] == [1, 2, 3, 4, 5, 6]
+    keys = {key for key, _ in (RUN_GAUGES | RANK_GAUGES).values()} - {"sys/mfu"}  # of GPUs alone
+    for figures in heard:
+        told = {f"{k.partition('/')[0]}/*" for k in figures} | figures.keys()
+        assert keys <= told
+        assert (figures["rejected"], figures["rollbacks"]) == (0, 0)
+    saved = [figures["checkpoint_at"] for figures in heard]
+    assert began < saved[0] < saved[-1] <= time.time()
+    assert saved == sorted(saved)
 
 
 def test_work_exploding_loss_rolls_back_and_gives_up_after_the_allowed_times(job, capsys):
