@@ -35,6 +35,7 @@ def client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # we say it once
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # It would say at every try that nobody answers; the tracker says it once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -106,8 +107,18 @@ def asking(uri: str) -> Iterator[Any | None]:
     try:
         yield client_of_existing(uri)
     except MlflowException as error:
-        reason = str(error).split("\n")[0][:200]
-        raise OSError(f"MLflow at {uri} does not answer: {reason}") from None
+        raise OSError(f"MLflow at {uri} does not answer: {why(error)}") from None
+
+
+def why(error: Exception) -> str:
+    """What MLflow's client complains of, in a line, with what to do about a refusal."""
+    text = str(error).split("\n")[0][:200]
+    if "error code 401" in text:
+        return f"{text}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if "Permission denied" in text:
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME", "this user")
+        return f"{text}. {user} needs EDIT on that experiment or model, from who manages it"
+    return text
 
 
 def _runs(mlflow: Any, condition: str) -> Iterator[Any]:
@@ -215,18 +226,22 @@ def _send_params(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) 
 
 
 def _send_tags(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
-    for key, value in record["values"].items():
-        mlflow.set_tag(run, key, value)
+    from mlflow.entities import RunTag
+
+    tags = [RunTag(k, v) for k, v in record["values"].items()]
+    for start in range(0, len(tags), 100):
+        mlflow.log_batch(run, tags=tags[start : start + 100])
 
 
 def _send_notes(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
-    """Only where there is no note: people may have written one."""
+    """Only where there is none: people may have written their own."""
     there = mlflow.get_run(run)
     if NOTE_TAG not in there.data.tags:
         mlflow.set_tag(run, NOTE_TAG, record["run"])
     experiment = mlflow.get_experiment(there.info.experiment_id)
-    if NOTE_TAG not in experiment.tags:
-        mlflow.set_experiment_tag(experiment.experiment_id, NOTE_TAG, record["experiment"])
+    for tag, text in record["experiment"].items():
+        if tag not in experiment.tags:
+            mlflow.set_experiment_tag(experiment.experiment_id, tag, text)
 
 
 def _send_artifact(mlflow: Any, run: str, record: Record, folder: Path, _: list[Any]) -> None:

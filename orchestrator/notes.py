@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shlex
+import time
 
-from orchestrator.config import Experiment, plain
+from orchestrator.config import Experiment, flat, identity, plain
 from orchestrator.experiments import EXPERIMENTS, assignments
+from orchestrator.mlflow_runs import NOTE_TAG
 from orchestrator.worker import Job
+
+_VIEW = "mlflow.sharedViewState."
+_METRICS = (
+    *("train/loss", "train/objective", "train/d_loss", "train/g_loss"),
+    *("train/reconstruction", "train/kl", "train/accuracy"),
+    *("val/accuracy", "val/elbo", "sys/clips_per_s", "goodput/fraction"),
+)  # those that a model does not have make no column
+_PARAMS = ("data.name", "budget.steps", "optim.lr", "seed")
+_OPEN = ("train", "val", "Model metrics")
 
 
 def of_run(job: Job) -> str:
@@ -39,8 +51,41 @@ Then:
 """
 
 
-def of_experiment(experiment: Experiment) -> str:
-    """Of the MLflow experiment with all runs of a model: the paper, and what there is to run."""
+def of_experiment(experiment: Experiment) -> dict[str, str]:
+    """The tags of the MLflow experiment with all runs of a model: its note, and a view of them."""
+    view = json.dumps(
+        {"name": "Training", "createdAt": int(time.time() * 1000), "state": _view(experiment)}
+    )
+    return {NOTE_TAG: _about(experiment), f"{_VIEW}training": view}
+
+
+def _view(experiment: Experiment) -> str:
+    """MLflow's run table with the columns that tell runs of this model apart, losses first in the
+    charts: what its menu "Views" keeps, as its page writes it."""
+    params = [path for path in flat(identity(experiment)) if path.startswith("model.")]
+    columns = [f"metrics.`{name}`" for name in _METRICS]
+    columns += [f"params.`{path}`" for path in (*_PARAMS, *params)]
+    sections = [
+        {
+            "uuid": name,
+            "name": name,
+            "display": name in _OPEN,
+            "isReordered": True,
+            "deleted": False,
+            "isGenerated": True,
+        }
+        for name in (*_OPEN, "sys", "goodput", "data", "System metrics")
+    ]
+    state = {
+        "selectedColumns": columns,
+        "compareRunCharts": [],
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+    }
+    return json.dumps(state)
+
+
+def _about(experiment: Experiment) -> str:
     module = importlib.import_module(type(experiment.model).__module__)
     about = (module.__doc__ or "").split("\n\n")[0].replace("\n", " ")
     kind = type(experiment.model)
@@ -53,6 +98,7 @@ def of_experiment(experiment: Experiment) -> str:
 | --- | --- | --- |
 {table}
 
+The menu "Views" has "Training": the losses, and the fields that tell runs of this model apart. \
 One run here is one run name, `<experiment>-<hash>`: the same command resumes it. Params are the \
 fields that decide its result, `config.*` tags the others. A run's own note has its commands.
 

@@ -235,7 +235,9 @@ def _refused(uri: str, code: int, text: str) -> Finding:
     host = urlsplit(uri).hostname or ""
     remedies = {
         401: "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
-        403: f"MLflow answers only to hosts it was told of, and {host!r} may be none of them: "
+        403: "This user may not look at it; ask whoever manages MLflow's users"
+        if "Host" not in text
+        else f"MLflow answers only to hosts it was told of, and {host!r} may be none of them: "
         f"start it with --allowed-hosts '{host},{host}:*,localhost,localhost:*,127.0.0.1:*' (the "
         "option replaces the defaults, and a name does not stand for the name with a port)",
         404: "This is another server than MLflow, or MLflow below another path",

@@ -30,11 +30,13 @@ import torch
 import models
 import shards
 from models.learner import Kind, Learner
+from orchestrator import cards
 from orchestrator.config import Experiment, plain
-from orchestrator.mlflow_runs import RUN_TAG, client_of_existing
+from orchestrator.mlflow_runs import RUN_TAG, asking, client_of_existing, why
 
 LOADER = Path(__file__).with_name("pyfunc_model.py")
 SCHEME = "models:/"
+BEST = "best"  # the alias of the model that won a sweep
 NAMES = ("classes", "words", "attributes")
 
 
@@ -60,13 +62,33 @@ def register(
         save(target, experiment, learner, run=name, names=names)
         mlflow.log_artifacts(run_id, str(target), "model")
     try:
-        mlflow.create_registered_model(experiment.name)
+        mlflow.create_registered_model(experiment.name, description=cards.of_model(experiment))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"{run.info.artifact_uri}/model"
-    version = mlflow.create_model_version(experiment.name, source, run_id=run_id)
+    version = mlflow.create_model_version(
+        experiment.name,
+        f"{run.info.artifact_uri}/model",
+        run_id=run_id,
+        description=cards.of_version(experiment, run_id, name, run.data.metrics, names),
+        await_creation_for=None,  # nothing follows that would need it
+    )
     return f"{experiment.name}/{version.version}"
+
+
+def mark_best(uri: str, run_id: str) -> str:
+    """Gives the model that was registered of a run the alias `best`, which another loses; its
+    `name/version`.
+
+    Raises ValueError for a run without a registered model, OSError when MLflow does not answer.
+    """
+    with asking(uri) as mlflow:
+        found = [] if mlflow is None else mlflow.search_model_versions(f"run_id = '{run_id}'")
+        if mlflow is None or not found:
+            raise ValueError(f"{run_id}: MLflow at {uri} has no registered model of this run")
+        newest = max(found, key=lambda each: int(each.version))
+        mlflow.set_registered_model_alias(newest.name, BEST, newest.version)
+        return f"{newest.name}/{newest.version}"
 
 
 def save(
@@ -168,13 +190,23 @@ def versions(uri: str, name: str) -> list[int]:
 def download(uri: str, text: str, folder: Path) -> Path:
     """The registered model `models:/NAME[/VERSION]` as a folder below `folder`; by default the
     newest. Raises ValueError naming what there is, OSError when MLflow does not answer."""
-    match = re.fullmatch(rf"{SCHEME}([^/@]+)(?:/(\d+))?", text)
+    match = re.fullmatch(rf"{SCHEME}([^/@]+)(?:/(\d+)|@([\w-]+))?", text)
     if match is None:
-        raise ValueError(f"{text}: a registered model is {SCHEME}NAME or {SCHEME}NAME/VERSION")
-    name, version = match.groups()
+        raise ValueError(
+            f"{text}: a registered model is {SCHEME}NAME, {SCHEME}NAME/VERSION or "
+            f"{SCHEME}NAME@ALIAS"
+        )
+    name, version, alias = match.groups()
     there = versions(uri, name)
     if not there:
         raise ValueError(f"{text}: no model {name!r} is registered in MLflow at {uri}")
+    if alias is not None:
+        with asking(uri) as client:
+            aliases = client.get_registered_model(name).aliases  # type: ignore[union-attr]
+        if alias not in aliases:
+            known = ", ".join(aliases) or "none"
+            raise ValueError(f"{text}: {name} has no alias {alias!r}; its aliases: {known}")
+        version = str(aliases[alias])
     if version is not None and int(version) not in there:
         raise ValueError(f"{text}: {name} has the versions {', '.join(map(str, there))}")
     mlflow, failure = client_of_existing(uri), _failure()
@@ -197,5 +229,4 @@ def _failure() -> type[Exception]:
 
 
 def _silent(uri: str, error: Exception) -> OSError:
-    reason = str(error).split("\n")[0][:200]
-    return OSError(f"MLflow at {uri} does not give the model: {reason}")
+    return OSError(f"MLflow at {uri} does not give the model: {why(error)}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from orchestrator.mlflow_runs import (
     find_run,
     last_steps,
     send,
+    why,
 )
 from orchestrator.outbox import Outbox
 from shards.storage import Store
@@ -93,9 +94,10 @@ class Tracker:
         """Tags of the run; the newest value stands."""
         self._outbox.append({"kind": "tags", "values": {k: str(v) for k, v in values.items()}})
 
-    def notes(self, *, run: str, experiment: str) -> None:
-        """Markdown that MLflow shows with the run, and with its experiment, where there is none."""
-        self._outbox.append({"kind": "notes", "run": run, "experiment": experiment})
+    def notes(self, *, run: str, experiment: Mapping[str, str]) -> None:
+        """Markdown that MLflow shows with the run, and tags of its experiment, each only where
+        there is none yet."""
+        self._outbox.append({"kind": "notes", "run": run, "experiment": dict(experiment)})
 
     def artifact(self, name: str, data: bytes, *, slider: tuple[str, int] | None = None) -> None:
         """A file of the run, `name` with forward slashes; it waits on disk until it is sent.
@@ -180,7 +182,7 @@ class Tracker:
                 "kept in %s and sent when it is back",
                 self._uri,
                 type(error).__name__,
-                str(error).split("\n")[0][:200],
+                why(error),
                 self._outbox.folder,
             )
             self._said = True
@@ -215,15 +217,30 @@ class Tracker:
         self._is_over = run.info.status == "FINISHED"
         self.run_id = run.info.run_id
         if self._uri.startswith("http"):
-            self.page = f"{self._uri}/#/experiments/{run.info.experiment_id}/runs/{self.run_id}"
+            place = f"experiments/{run.info.experiment_id}/runs/{self.run_id}"
+            self.page = f"{self._uri}/#/{place}?workflowType=machine_learning"
         return True
 
 
-class SystemMetrics:
-    """Samples this machine's load for MLflow's system metrics page until it is closed."""
+def node_of(hosts: Sequence[str], rank: int) -> tuple[int | None, bool]:
+    """(the number of a worker's node, None where all are on one; whether it speaks for its node).
 
-    def __init__(self, tracker: Tracker, *, every_s: float = 10.0) -> None:
+    hosts: of every worker, by rank. Nodes are numbered as they first come there.
+    """
+    nodes = list(dict.fromkeys(hosts))
+    mine = hosts[rank]
+    return (nodes.index(mine) if len(nodes) > 1 else None), hosts.index(mine) == rank
+
+
+class SystemMetrics:
+    """Samples this machine's load for MLflow's system metrics page until it is closed.
+
+    node: its number, where a run has several: the page lays `system/node_N/...` over each other.
+    """
+
+    def __init__(self, tracker: Tracker, *, node: int | None = None, every_s: float = 10.0) -> None:
         self._tracker = tracker
+        self._prefix = "system/" if node is None else f"system/node_{node}/"
         self._every_s = every_s
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="system-metrics", daemon=True)
@@ -236,5 +253,9 @@ class SystemMetrics:
 
     def _work(self) -> None:
         machine = Machine()
-        while not self._closing.wait(self._every_s):
-            self._tracker.system_metrics(machine.load())
+        is_over = False
+        while not is_over:
+            is_over = self._closing.wait(self._every_s)  # once more at the end: a run may be short
+            load = machine.load().items()
+            named = {name.replace("system/", self._prefix, 1): value for name, value in load}
+            self._tracker.system_metrics(named)
