@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from ray import tune
 from ray.tune.experiment import _convert_to_experiment_list
@@ -37,6 +37,7 @@ from orchestrator.history import STOP, History
 from orchestrator.journal import Journal, Trial
 from orchestrator.launch import Outcome, drive, finished_result, new_job
 from orchestrator.site import Site
+from orchestrator.sweep_conduct import Report
 from orchestrator.sweep_plan import dataset_version
 from orchestrator.sweeps import Sweep
 from shards.storage import open_store
@@ -58,16 +59,6 @@ class Setting:
     experiment: Callable[[Mapping[str, str]], Experiment]
     run: Callable[[int, Experiment], str]
     tags: Callable[[int], dict[str, Any]]
-
-
-class Report(TypedDict):
-    """What a trial tells at a time. donor: (step, number of the trial whose weights it has)."""
-
-    step: int
-    metrics: dict[str, float]
-    values: dict[str, str]
-    seconds: float
-    donor: tuple[int, int] | None
 
 
 class Driver(tune.Trainable):  # type: ignore[misc]
@@ -101,7 +92,7 @@ class Driver(tune.Trainable):  # type: ignore[misc]
         self._donor: tuple[int, int] | None = None
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
-        self._started = time.monotonic()
+        self._since = time.monotonic()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -173,12 +164,10 @@ class Driver(tune.Trainable):  # type: ignore[misc]
         return {"done": True, "why": why}
 
     def _result(self, step: int, metrics: dict[str, float], *, done: bool) -> dict[str, Any]:
+        now = time.monotonic()
+        seconds, self._since = now - self._since, now
         report = Report(
-            step=step,
-            metrics=metrics,
-            values=self._values,
-            seconds=time.monotonic() - self._started,
-            donor=self._donor,
+            step=step, metrics=metrics, values=self._values, seconds=seconds, donor=self._donor
         )
         return {**metrics, "step": step, "report": json.dumps(report), "done": done}
 
