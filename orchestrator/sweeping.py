@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator import preflight, probe
+from orchestrator import preflight, probe, registry
 from orchestrator.claims import release
 from orchestrator.config import identity
 from orchestrator.description import family
 from orchestrator.journal import Journal, Trial
-from orchestrator.launch import MODEL_TAG, register
+from orchestrator.launch import register
 from orchestrator.sweep_conduct import Conduct
 from orchestrator.sweep_plan import Planned, facts
 from orchestrator.sweep_progress import Progress
@@ -21,8 +21,6 @@ from orchestrator.tracking import Tracker
 from orchestrator.train import connect
 from orchestrator.tuning import Limits, Order, Setting, run_trials, scheduler
 from shards.storage import open_store
-
-BEST = "best"  # the alias of the best trial's model in the registry
 
 
 class Sweeping:
@@ -146,12 +144,8 @@ class Sweeping:
             delivers=True,
         )
         register(tracker, experiment, store)
-
-        def crown(mlflow: Any, run_id: str) -> None:
-            name, version = mlflow.get_run(run_id).data.tags[MODEL_TAG].split("/")
-            mlflow.set_registered_model_alias(name, BEST, version)
-
-        tracker.do(crown, timeout_s=20)
+        if tracker.run_id is not None:
+            registry.mark_best(site.mlflow_uri, tracker.run_id)
         tracker.close(timeout_s=20)
 
     def _describe(self, tracker: Tracker) -> None:
