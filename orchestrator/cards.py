@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.config import Experiment, plain
+from orchestrator.config import Experiment, flat, identity, plain
 from orchestrator.experiments import assignments
 
 _SHOWN = 8  # names of classes, words and attributes in a card
@@ -36,7 +36,10 @@ def of_version(
 
     The picture is the run's last samples, moving, where MLflow's server gives them to a browser.
     """
-    changed = assignments(plain(experiment))
+    deciding = flat(identity(experiment))
+    changed = [
+        f"`{each}`" for each in assignments(plain(experiment)) if each.partition("=")[0] in deciding
+    ]
     steps, data = experiment.budget.steps, experiment.data
     samples = f"samples%2Fstep-{steps:08d}.gif"
     told = [
@@ -49,12 +52,11 @@ def of_version(
         for kind, values in names.items()
         if values
     ]
-    say = " ".join(f"`{each}`" for each in changed) or "nothing"
     return f"""\
 ![clips of this model](get-artifact?path={samples}&run_uuid={run_id})
 
 Run `{run}`: {steps} steps of {data.global_batch} clips of `{data.name}`, seed {experiment.seed}. \
-Changed from the registered experiment: {say}.
+Changed from the registered experiment: {" ".join(changed) or "nothing"}.
 
 At its last step:
 

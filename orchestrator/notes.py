@@ -27,12 +27,13 @@ def of_run(job: Job) -> str:
     experiment, name = job.experiment, job.name
     changed = assignments(plain(experiment))
     data = experiment.data
-    say = f"`{'` `'.join(changed)}`" if changed else "nothing"
+    deciding = flat(identity(experiment))
+    shown = [f"`{each}`" for each in changed if each.partition("=")[0] in deciding]
     again = shlex.join(["python", "-m", "orchestrator.run", experiment.name, *changed])
     return f"""\
 **{experiment.paper or experiment.name}**
 
-- Experiment `{experiment.name}`, changed: {say}
+- Experiment `{experiment.name}`, changed: {" ".join(shown) or "nothing"}
 - Data `{data.name}`, version `{job.dataset_version[:12]}`, {data.global_batch} clips a step, \
 {experiment.budget.steps} steps
 - Look: Artifacts, `samples/` (the same noise all through the run), `streams/`, `real/` (clips of \
