@@ -1,0 +1,228 @@
+"""A RayJob: what it runs, how it stands, and its log until it ends.
+
+A job is named after the words of its command, so that the same command finds its own job again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.programs import ProgramError, lines, output
+
+COMMANDS = ("run", "sweep", "ingest")
+POLL_S = 3.0
+SILENCE_S = 600.0  # of the cluster, after which following ends
+_WORD = re.compile(r"[A-Za-z0-9_.,:=/@%+^-]+")  # as the chart's schema has it
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_EXIT = re.compile(r"entrypoint command failed with exit code (\d+)")  # Ray's own words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a job runs: `python -m orchestrator.<command> [experiment] arguments ...`."""
+
+    command: str
+    experiment: str | None
+    arguments: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> Work:
+        """`[run] NAME ...`, `sweep NAME ...` or `ingest SRC DST ...`.
+
+        Raises ValueError, naming what is wrong, where no job could be made of the words.
+        """
+        command, rest = "run", list(words)
+        if rest and rest[0] in COMMANDS:
+            command = rest.pop(0)
+        for word in rest:
+            if word.startswith("--fresh"):
+                raise ValueError(
+                    "--fresh: a job that is tried again would begin anew each time; on a cluster "
+                    f"that stays: ray job submit -- python -m orchestrator.{command} ... --fresh"
+                )
+            if not _WORD.fullmatch(word):
+                raise ValueError(
+                    f"{word!r}: may have letters, digits and _ . , : = / @ % + ^ - only, because "
+                    "KubeRay hands a job's command to a shell unquoted"
+                )
+        if command == "ingest":
+            if len(rest) < 2:
+                raise ValueError("ingest: name the videos and the dataset: submit ingest SRC DST")
+            return cls(command=command, experiment=None, arguments=tuple(rest))
+        if not rest or not _NAME.fullmatch(rest[0]):
+            found = f"got {rest[0]!r}" if rest else "got nothing"
+            raise ValueError(
+                f"{command}: its name comes first, {found}; python -m orchestrator.{command} "
+                "lists them"
+            )
+        return cls(command=command, experiment=rest[0], arguments=tuple(rest[1:]))
+
+    @property
+    def name(self) -> str:
+        """The chart's name of the job: a DNS label of at most 16 characters.
+
+        Overrides of different paths have no order, so theirs does not count.
+        """
+        words = list(self.arguments)
+        if self.experiment is not None:
+            overrides = [word for word in words if "=" in word and not word.startswith("-")]
+            others = [word for word in words if word not in overrides]
+            words = others + sorted(overrides, key=lambda word: word.partition("=")[0])
+        text = json.dumps([self.command, self.experiment, *words])
+        slug = (self.experiment or self.command).replace("_", "-")[:7].rstrip("-")
+        return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    def entry(self, *, groups: Sequence[str], retries: int | None) -> dict[str, Any]:
+        """What `jobs` of the chart's values says of it. groups: of workers; all when empty."""
+        out: dict[str, Any] = {"name": self.name, "command": self.command}
+        if self.experiment is not None:
+            out["experiment"] = self.experiment
+        out["arguments"] = list(self.arguments)
+        if groups:
+            out["groups"] = list(groups)
+        if retries is not None:
+            out["backoffLimit"] = retries
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """How a RayJob stands. deployment and job: KubeRay's and Ray's words; tries: begun so far."""
+
+    deployment: str
+    job: str
+    message: str
+    tries: int
+
+    @classmethod
+    def of(cls, status: Mapping[str, Any]) -> State:
+        """From the RayJob's `status`, which is empty at first."""
+        return cls(
+            deployment=status.get("jobDeploymentStatus") or "New",
+            job=status.get("jobStatus") or "",
+            message=status.get("message") or status.get("reason") or "",
+            tries=int(status.get("failed") or 0) + 1,
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether KubeRay does no more about it."""
+        return self.deployment in ("Complete", "Failed", "ValidationFailed")
+
+    @property
+    def has_log(self) -> bool:
+        """Whether its submitter has been started."""
+        return self.is_over or self.deployment == "Running"
+
+    @property
+    def exit_status(self) -> int:
+        """The command's, of a job that is over: 0 done, 1 it failed, 2 it was wrong."""
+        if self.deployment == "Complete" and self.job == "SUCCEEDED":
+            return 0
+        found = _EXIT.search(self.message)
+        wrong = self.deployment == "ValidationFailed" or (found and found[1] == "2")
+        return 2 if wrong else 1
+
+    def __str__(self) -> str:
+        what = f"{self.deployment}, {self.job}" if self.job else self.deployment
+        return what if self.tries == 1 or self.is_over else f"{what} (try {self.tries})"
+
+
+@dataclass(frozen=True)
+class RayJob:
+    """One in a namespace, by its full name."""
+
+    name: str
+    namespace: str
+
+    def state(self) -> State | None:
+        """None where there is none. Raises ProgramError."""
+        argv = ["kubectl", "get", "rayjobs.ray.io", self.name, f"--namespace={self.namespace}"]
+        found = output([*argv, "--output=json", "--ignore-not-found"])
+        return State.of(json.loads(found).get("status") or {}) if found.strip() else None
+
+    def delete(self) -> list[str]:
+        """The command that ends it and waits until it is gone; its run is told to save."""
+        return ["kubectl", "delete", "rayjobs.ray.io", self.name, f"--namespace={self.namespace}"]
+
+    def read(self) -> list[str]:
+        """The command that prints its log."""
+        return ["kubectl", "logs", f"job/{self.name}", f"--namespace={self.namespace}"]
+
+    def follow(self) -> int:
+        """Prints its log until it is over, through broken connections; its exit status.
+
+        Raises ProgramError where the cluster is silent for SILENCE_S.
+        """
+        log, told, heard = Log(self), "", time.monotonic()
+        while True:
+            try:
+                state = self.state()
+                heard = time.monotonic()
+            except ProgramError as error:
+                if time.monotonic() - heard > SILENCE_S:
+                    raise
+                told = _tell(told, f"{error}; trying again, the job goes on")
+                time.sleep(POLL_S)
+                continue
+            if state is None:
+                _tell(told, f"{self.name}: was deleted")
+                return 1
+            told = _tell(told, f"{self.name}: {state}")
+            if state.has_log:
+                for text in log.lines(follow=not state.is_over):
+                    print(text, flush=True)
+            if state.is_over:
+                if state.exit_status != 0:
+                    reason = state.message.partition("\n")[0] or str(state)
+                    _tell("", f"{self.name}: {reason} The same command goes on with it.")
+                return state.exit_status
+            time.sleep(POLL_S)
+
+
+class Log:
+    """What a job's submitter prints, each line once however often it is asked for."""
+
+    def __init__(self, job: RayJob) -> None:
+        self._argv = job.read()
+        self._last = ""  # the newest line's time; of fixed width, so that texts compare
+        self._seen = 0  # lines of that very time
+
+    def lines(self, *, follow: bool) -> Iterator[str]:
+        """Those not had yet; with `follow` until the pod ends or the connection breaks."""
+        argv = [*self._argv, "--timestamps"]
+        if follow:
+            argv.append("--follow")
+        if self._last:
+            argv.append(f"--since-time={self._last}")
+        again = self._seen
+        for line in lines(argv):
+            stamp, _, text = line.partition(" ")
+            if follow and not line.endswith("\n"):
+                return  # cut off in the middle, and comes whole the next time
+            if not stamp[:4].isdigit():
+                yield line.rstrip("\n")  # the node's own word, such as that the log was rotated
+                continue
+            if stamp < self._last:
+                continue
+            if stamp == self._last and again:
+                again -= 1
+                continue
+            if stamp > self._last:
+                self._last, self._seen = stamp, 0
+            self._seen += 1
+            yield text.rstrip("\n")
+
+
+def _tell(told: str, text: str) -> str:
+    """Says it beside the log, once."""
+    if text != told:
+        print(text, file=sys.stderr, flush=True)
+    return text
