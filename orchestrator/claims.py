@@ -8,11 +8,17 @@ of ours is named, and a sweep removes those of trials that are over.
 from __future__ import annotations
 
 import functools
-from collections.abc import Set
+import logging
+import threading
+import time
+from collections.abc import Callable, Set
 from typing import Any
 
+REAP_AFTER_S = 30.0  # the workers of a stopped run save and leave by themselves in less
+LOOK_EVERY_S = 2.0
 _PREFIX = "run:"
 _IN_USE = ("CREATED", "PENDING", "PREPARED", "RESCHEDULING")
+_log = logging.getLogger(__name__)
 
 
 def named(run: str) -> Any:
@@ -54,3 +60,50 @@ def release(runs: Set[str]) -> list[str]:
         for each in ids:
             remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(each)))
     return sorted(held)
+
+
+class Reaper:
+    """Frees what runs that are over still hold a while later, until it is closed.
+
+    over: the runs that nobody drives now. say: told of every run that had left something.
+    """
+
+    def __init__(
+        self,
+        over: Callable[[], Set[str]],
+        say: Callable[[str], None],
+        *,
+        after_s: float = REAP_AFTER_S,
+    ) -> None:
+        self._over = over
+        self._say = say
+        self._after_s = after_s
+        self._since: dict[str, float] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="reaper", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Waits until nothing of the runs that are over is held, and ends the thread."""
+        self._closing.set()
+        self._thread.join()
+        deadline = time.monotonic() + self._after_s
+        while self._held() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self._free(self._held())
+
+    def _work(self) -> None:
+        while not self._closing.wait(LOOK_EVERY_S):
+            try:
+                held, now = self._held(), time.monotonic()
+                self._since = {run: self._since.get(run, now) for run in held}
+                self._free({run for run in held if now - self._since[run] > self._after_s})
+            except Exception as error:  # whatever a head that is away raises: look again
+                _log.warning("placement groups cannot be asked for: %s", error)
+
+    def _held(self) -> Set[str]:
+        return self._over() & claimed().keys()
+
+    def _free(self, runs: Set[str]) -> None:
+        for run in release(runs) if runs else ():
+            self._say(f"freed the placement group that {run} had left")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import preflight, probe, registry
-from orchestrator.claims import release
+from orchestrator.claims import Reaper
 from orchestrator.config import identity
 from orchestrator.description import family
 from orchestrator.journal import Journal, Trial
@@ -61,12 +61,13 @@ class Sweeping:
         parent = Parent(
             planned.name, self._table, self._journal, planned.site, tracker, self._conduct.cost
         )
+        reaper = Reaper(self._over_runs, self._progress.note)
         status = "FAILED"
         try:
             self._tune(parents[0])
             status = self._conduct.verdict()
         finally:
-            self._release()
+            reaper.close()
             parent.close()
             best = self._table.best(self._journal.trials)
             if status == "FINISHED" and best is not None:
@@ -95,7 +96,7 @@ class Sweeping:
             suggest=self._conduct.suggest,
             on_start=self._conduct.on_start,
             on_result=self._conduct.on_result,
-            on_over=self._on_over,
+            on_over=self._conduct.on_over,
         )
         judge = scheduler(
             sweep,
@@ -117,18 +118,12 @@ class Sweeping:
         """Has every running trial save; the sweep ends when they have, or a while later."""
         self._conduct.stop()
 
-    def _on_over(self, number: int, why: str | None) -> None:
-        self._conduct.on_over(number, why)
-        self._release()
+    def _over_runs(self) -> set[str]:
+        trials = self._journal.trials
+        return {trial.run for n, trial in trials.items() if n not in self._conduct.live}
 
     def _said(self, event: str, trial: Trial) -> None:
         self._progress.said(event, trial)
-
-    def _release(self) -> None:
-        """Frees what trials that are over still hold."""
-        over = {t.run for n, t in self._journal.trials.items() if n not in self._conduct.live}
-        for run in release(over):
-            self._progress.note(f"freed the placement group that {run} had left")
 
     def _crown(self, best: Trial) -> None:
         """Registers the best trial's model, under the alias `best`."""

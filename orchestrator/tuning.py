@@ -337,7 +337,7 @@ def run_trials(
     ):
         os.environ.setdefault(name, value)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # the journal says it better
-    bundle = {"CPU": 0.001}
+    bundle: dict[str, float] = {"memory": 2**20}  # no CPU: those are for workers
     if on_driver_node:
         import ray
 
