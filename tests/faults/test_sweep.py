@@ -132,7 +132,7 @@ def test_sweep_killed_and_the_same_command_again_has_every_trial_once(sweep, see
     assert all(trial == run.trials[number] for number, trial in over.items())
     for trial, store in zip(run.trials, run.stores(), strict=True):
         starts = len(list(store.list("attempts/")))
-        assert starts == (1 if trial["number"] in over or trial["starts"] == 1 else 2)
+        assert 1 <= starts <= (1 if trial["number"] in over else trial["starts"])
         told_steps = [step for step, _ in trial["curve"]]
         assert told_steps == [2 * n for n in range(1, len(told_steps) + 1)]
 
