@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.servers import ADMIN, PASSWORD, MlflowServer, postgres, postgres_folder
+from tests.services.servers import (
+    ADMIN,
+    PASSWORD,
+    RESEARCHER,
+    MlflowServer,
+    postgres,
+    postgres_folder,
+)
 from tests.shards.s3.conftest import (  # noqa: F401 - fixtures
     KEY,
     SECRET,
     client,
     seaweed_endpoint,
 )
-
-RESEARCHER = ("ada", "a-password-of-her-own")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

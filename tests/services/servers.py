@@ -20,6 +20,7 @@ from pathlib import Path
 from mlflow.server.auth.client import AuthServiceClient
 
 ADMIN, PASSWORD = "admin", "not-a-secret-of-anyone"
+RESEARCHER = ("ada", "a-password-of-her-own")
 DATABASES = ("mlflow", "auth")
 
 

@@ -1,7 +1,9 @@
 """MLflow as a team has it: passwords, PostgreSQL, artifacts in S3, and a server that goes away."""
 
+import base64
 import io
 import json
+import time
 from pathlib import Path
 
 import boto3
@@ -17,7 +19,8 @@ from orchestrator.registry import mark_best
 from orchestrator.site import Site
 from orchestrator.tracking import Tracker
 from shards.storage import open_store
-from tests.services.servers import ADMIN, PASSWORD
+from tests.orchestrator.webdriver import Browser, chromedriver, missing
+from tests.services.servers import ADMIN, PASSWORD, RESEARCHER
 
 SMALL = ["sync_draw_one_digit", "data.global_batch=4", "model.hidden=8", "model.strokes=2"]
 SMALL += ["budget.samples=2", "budget.steps=6", "budget.samples_every=6", "budget.log_every=1"]
@@ -89,7 +92,7 @@ def test_run_interrupted_and_resumed_is_one_run_and_all_commands_read_it(
     out = ["--out", str(tmp_path / "out")]
     assert mark_best(server.uri, run_id) == "sync_draw_one_digit/1"
     assert mlflow.get_model_version_by_alias("sync_draw_one_digit", "best").run_id == run_id
-    assert generate.main(["sync_draw_one_digit", "--count", "2", *out]) == 0  # the registered one
+    assert generate.main(["models:/sync_draw_one_digit@best", "--count", "2", *out]) == 0
     assert evaluate.main([run_id, "--clips", "8", *out]) == 0
     assert "val/reconstruction" in mlflow.get_run(run_id).data.metrics
     capsys.readouterr()
@@ -98,6 +101,41 @@ def test_run_interrupted_and_resumed_is_one_run_and_all_commands_read_it(
     assert [cell["ours"]["runs"] for cell in cells if cell["ours"]] == [[name]]
     assert reproduce.main([run_id, "--json"]) == 0
     assert _last(capsys)["verdict"] == "bit-identical"
+    _require_pages(server, here.experiment_id, name)
+
+
+def _require_pages(server, experiment_id, name):
+    """What a researcher sees in a browser: the saved view's columns, and the card's picture."""
+    if missing() is not None:
+        return
+    user = base64.b64encode(":".join(RESEARCHER).encode()).decode()
+    view = f"#/experiments/{experiment_id}/runs?viewStateShareKey=training"
+    with chromedriver() as driver:
+        browser = Browser(driver, 1900, 1000)
+        try:
+            browser.cdp("Network.enable")
+            headers = {"Authorization": f"Basic {user}"}
+            browser.cdp("Network.setExtraHTTPHeaders", headers=headers)
+            browser.open(f"{server.uri}/{view}&workflowType=machine_learning")
+            shown = _until(browser, "return document.body.innerText", name)
+            assert "train/loss" in shown
+            assert "Error loading shared view" not in shown
+            browser.open(f"{server.uri}/#/models/sync_draw_one_digit/versions/1")
+            width = "return String(document.querySelector('img[src^=get-artifact]')?.naturalWidth)"
+            assert int(_until(browser, width, "")) > 100
+        finally:
+            browser.close()
+
+
+def _until(browser, script, part):
+    """What the script gives, once it is something that contains `part`."""
+    deadline = time.monotonic() + 90
+    while True:
+        found = browser.run(script)
+        if found not in ("", "0", "undefined") and part in found:
+            return found
+        assert time.monotonic() < deadline, found[:2000]
+        time.sleep(0.3)
 
 
 @pytest.mark.usefixtures("in_process")
