@@ -150,7 +150,7 @@ class Sweeping:
         fixed = {k: v for k, v in identity(sweep).items() if isinstance(v, str | int | float)}
         params = {f"sweep.{name}": value for name, value in fixed.items() if name != "about"}
         space = {f"space.{path}": text for path, text in sweep.space.items()}
-        tracker.params({"metric": metric, "mode": mode, **params, **space})
+        tracker.params({"metric": f"train/{metric}", "mode": mode, **params, **space})
         limits = ("trials", "concurrent", "hours", "gpu_hours", "usd", "machine")
         tracker.tags({f"sweep.{name}": getattr(sweep, name) for name in limits})
         tracker.tags({SWEEP_TAG: self._planned.name, "orchestrator.kind": "sweep"})
