@@ -168,6 +168,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "priority of the system": (eks(priorityClass__value=2_000_000_000), "value"),
     "priority below all": (eks(priorityClass__value=-3_000_000_000), "value"),
     "namespace": (eks(network={"dnsNamespace": "kube_system"}), "dnsNamespace"),
+    "name server without mask": (eks(network={"dnsCidrs": ["169.254.20.10"]}), "dnsCidrs"),
     "address without mask": (
         eks(network={"egress": {"s3": {"cidrs": ["10.0.0.1"], "ports": [443]}}}),
         "cidrs",

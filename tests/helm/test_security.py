@@ -231,6 +231,12 @@ def test_nothing_flows_by_default_but_dns(name: str) -> None:
         assert selector.items() <= pod["metadata"]["labels"].items(), where
 
 
+def test_names_are_resolved_by_servers_that_are_no_pods_where_the_values_say_so() -> None:
+    values = changed(EKS, network__dnsCidrs=["169.254.20.10/32"])
+    default = only(render(values), "NetworkPolicy", "-default")["spec"]
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in default["egress"][0]["to"]
+
+
 def test_flows_out_of_the_cluster_are_those_of_the_values() -> None:
     out = {}
     for policy in of_kind(render(AIRGAPPED), "NetworkPolicy"):
