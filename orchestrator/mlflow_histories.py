@@ -23,7 +23,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from orchestrator.curves import Columns, columns_of
-from orchestrator.mlflow_runs import EXPERIMENT_TAG, RUN_TAG, client_of_existing, last_steps
+from orchestrator.mlflow_runs import (
+    EXPERIMENT_TAG,
+    RUN_TAG,
+    asking,
+    client_of_existing,
+    last_steps,
+)
 
 SWEEP_TAG, KIND_TAG = "orchestrator.sweep", "orchestrator.kind"
 _TOGETHER, _SERVED_TOGETHER, _SERVED_POINTS = 500, 100, 2500
@@ -184,14 +190,14 @@ class Histories:
         return self._told(pages)
 
     def _told(self, ask: Callable[[], _Answer]) -> _Answer:
-        from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            return ask()
-        except (MlflowException, SQLAlchemyError) as error:
+            with asking(self._uri):
+                return ask()
+        except SQLAlchemyError as error:
             reason = str(error).split("\n")[0][:200]
-            raise OSError(f"MLflow does not answer: {reason}") from None
+            raise OSError(f"MLflow's database does not answer: {reason}") from None
 
     def _counted(self, ids: Sequence[str], metric: str, width: int) -> list[tuple[str, Columns]]:
         """By the database."""

@@ -16,6 +16,7 @@ from PIL import Image
 from orchestrator.pictures import GAP, PAPER, ZOOM, Pixels, evenly_spaced
 
 _COLUMNS = (4, 3, 2, 1)  # of a grid: four, unless there are fewer clips
+_MOST_ROWS = 16
 _QUALITIES, _STRIDES = (80, 50, 25), (1, 2, 4)
 _MS = 40  # a frame, as the grids have it
 
@@ -49,12 +50,13 @@ def clips_of_grid(gif: bytes) -> Pixels:
     whole = np.stack(frames)
     height, width = whole.shape[1:3]
     for columns in _COLUMNS:
-        side = _side(width, columns)
-        rows = round((height - GAP) / (side + GAP)) if side else 0
-        for count in [rows, *range(1, 9)]:
-            high = _side(height, count)
-            if side and high and _has_gaps(whole, count, columns, high, side):
-                return _cut(whole, count, columns, high, side)
+        wide = _side(width, columns)
+        counts = sorted(range(1, _MOST_ROWS + 1), reverse=True)
+        counts.sort(key=lambda rows: _side(height, rows) != wide)  # clips are mostly square
+        for rows in counts if wide else []:
+            high = _side(height, rows)
+            if high and _has_gaps(whole, rows, columns, high, wide):
+                return _cut(whole, rows, columns, high, wide)
     return whole[None]
 
 
