@@ -123,7 +123,7 @@ def _looked_for(
         if metric not in there:
             raise ValueError(f"--metric {metric}: no run has told it{suggest(metric, there)}")
         return metric, mode or _usual_mode(metric), "as asked for"
-    if sweep is not None and "metric" in sweep.params:
+    if sweep is not None and sweep.params.get("metric") in there:
         way: Mode = "max" if sweep.params.get("mode") == "max" else "min"
         return sweep.params["metric"], mode or way, f"what {sweep.name} looks for"
     named = {run.tags.get("config.budget.best_metric", "None") for run in runs}
