@@ -40,11 +40,11 @@ from orchestrator.site import Site
 from orchestrator.sweep_conduct import Report
 from orchestrator.sweep_plan import dataset_version
 from orchestrator.sweeps import Sweep
-from shards.storage import open_store
+from shards.storage import is_remote, open_store
 
 STOP_GRACE_S = 20.0  # for the workers of a stopped trial to leave by themselves
 DRIVER_STARTS = 4  # of a trial's actor, whose node may be lost; workers have their own count
-_POLL_S = 0.25
+_POLL_S, _REMOTE_POLL_S = 0.25, 2.0  # a list of an object store is paid for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class Driver(tune.Trainable):  # type: ignore[misc]
                 return self._result(step, metrics, done=last and self._ended())
             if over:
                 return self._ending()
-            time.sleep(_POLL_S)
+            time.sleep(_REMOTE_POLL_S if is_remote(self._setting.site.runs_root) else _POLL_S)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Names the run's checkpoint of the last report; the weights stay where they are."""
