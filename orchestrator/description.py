@@ -59,8 +59,8 @@ def describe(tracker: Tracker, job: Job) -> None:
     _input(tracker, job)
     tracker.artifact(EXPERIMENT_FILE, json.dumps(plain(experiment), indent=1).encode())
     tracker.artifact(provenance.PACKAGES, provenance.write_packages())
-    diff = provenance.code_diff() if job.git.endswith("+dirty") else b""
-    if diff:
+    diff = provenance.code_diff() if job.git.endswith("+dirty") else None
+    if diff is not None:
         tracker.artifact(provenance.diff_name(provenance.code_digest()), diff)
 
 

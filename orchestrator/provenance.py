@@ -44,10 +44,10 @@ def diff_name(digest: str) -> str:
     return f"provenance/{digest}.diff"
 
 
-def code_diff(root: Path = _ROOT) -> bytes:
+def code_diff(root: Path = _ROOT) -> bytes | None:
     """What our packages differ by from their commit, as `git apply` takes it, new files too.
 
-    Empty where nothing does, outside a checkout, and beyond MOST_DIFF.
+    Empty where nothing does; None outside a checkout, and beyond MOST_DIFF.
     """
     try:
         text = _git("diff", "HEAD", "--binary", "--", *_CODE, root=root)
@@ -55,8 +55,8 @@ def code_diff(root: Path = _ROOT) -> bytes:
         for name in filter(None, new.decode().split("\0")):
             text += _git("diff", "--no-index", "--binary", "--", "/dev/null", name, root=root)
     except (OSError, subprocess.CalledProcessError):
-        return b""
-    return text if len(text) <= MOST_DIFF else b""
+        return None
+    return text if len(text) <= MOST_DIFF else None
 
 
 def packages() -> dict[str, str]:

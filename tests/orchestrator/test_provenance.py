@@ -33,10 +33,10 @@ def test_code_diff_applied_to_the_commit_gives_changed_new_and_deleted_files_bac
     assert not (there / "docs").exists()
 
 
-def test_code_diff_outside_a_checkout_is_empty(tmp_path, monkeypatch):
+def test_code_diff_outside_a_checkout_is_unknown(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     (tmp_path / "alone").mkdir()
-    assert code_diff(tmp_path / "alone") == b""
+    assert code_diff(tmp_path / "alone") is None
 
 
 def test_packages_are_read_as_they_were_written():
