@@ -42,7 +42,7 @@ from orchestrator.sweep_plan import dataset_version
 from orchestrator.sweeps import Sweep
 from shards.storage import is_remote, open_store
 
-STOP_GRACE_S = 20.0  # for the workers of a stopped trial to leave by themselves
+STOP_GRACE_S = 25.0  # for the workers of a stopped trial to leave by themselves
 DRIVER_STARTS = 4  # of a trial's actor, whose node may be lost; workers have their own count
 _POLL_S, _REMOTE_POLL_S = 0.25, 2.0  # a list of an object store is paid for
 
@@ -76,11 +76,12 @@ class Driver(tune.Trainable):  # type: ignore[misc]
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Becomes the actor of another trial, which saves it the imports; False where the workers
-        of the one before do not leave."""
+        """Becomes the actor of another trial, which saves it the imports. Raises RuntimeError where
+        the workers of the one before do not leave: Tune makes another actor then, and with this
+        one they end."""
         self.cleanup()
         if self._thread is not None and self._thread.is_alive():
-            return False
+            raise RuntimeError(f"the workers of {self._name} do not leave")
         self._thread = None
         self._number = int(self.trial_id)
         self._values = dict(new_config["values"])
