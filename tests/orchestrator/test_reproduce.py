@@ -36,7 +36,8 @@ def test_run_made_again_is_bit_identical_and_no_sample_of_its_own(train, capsys)
     told = _last(capsys)
     assert (told["verdict"], told["last_step"]) == ("bit-identical", 4)
     assert {metric["points"] for metric in told["metrics"]} == {4}
-    assert told["differences"] == []
+    # Somebody may commit while this runs; the text of what runs was read once.
+    assert [each for each in told["differences"] if each["what"] != "commit"] == []
     uri = Site.from_environment().mlflow_uri
     client = MlflowClient(uri)
     again = find_run(client, f"{name}-again")
