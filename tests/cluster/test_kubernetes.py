@@ -15,7 +15,7 @@ import yaml
 from cluster import rayjobs
 from cluster.kubernetes import CHART, Release, main, manifests
 from cluster.rayjobs import Work
-from tests.helm.manifests import CRDS, EXAMPLES, crd_checks
+from tests.helm.manifests import CRDS, EXAMPLES, ROOT, crd_checks
 
 PLAYER = """#!{python} -SE
 import json, pathlib, sys
@@ -541,3 +541,14 @@ def test_wrong_call_is_told_how(line: str, capsys: pytest.CaptureFixture[str]) -
         status = int(str(error.code))
     assert status == 2
     assert "usage: " in capsys.readouterr().err
+
+
+def test_commands_of_the_documentation_are_taken(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    lines = re.findall(r"^python -m cluster\.kubernetes (.*)$", text, re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        assert main([*shlex.split(line), "--plan"]) == 0, line
+    capsys.readouterr()
