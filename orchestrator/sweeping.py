@@ -152,7 +152,8 @@ class Sweeping:
         space = {f"space.{path}": text for path, text in sweep.space.items()}
         tracker.params({"metric": f"train/{metric}", "mode": mode, **params, **space})
         limits = ("trials", "concurrent", "hours", "gpu_hours", "usd", "machine")
-        tracker.tags({f"sweep.{name}": getattr(sweep, name) for name in limits})
+        given = {f"sweep.{name}": getattr(sweep, name) for name in limits}
+        tracker.tags({name: value for name, value in given.items() if value is not None})
         tracker.tags({SWEEP_TAG: self._planned.name, "orchestrator.kind": "sweep"})
 
 
