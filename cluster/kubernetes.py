@@ -284,7 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("a job goes on; the same command follows it again", file=sys.stderr)
+        print("interrupted; what was sent goes on, and the same command finds it", file=sys.stderr)
         return 130
     except BrokenPipeError:  # of `| head`; what is not printed yet is not missed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -144,9 +144,13 @@ class RayJob:
 
     def state(self) -> State | None:
         """None where there is none. Raises ProgramError."""
-        argv = ["kubectl", "get", "rayjobs.ray.io", self.name, f"--namespace={self.namespace}"]
-        found = output([*argv, "--output=json", "--ignore-not-found"])
+        found = output(self.find())
         return State.of(json.loads(found).get("status") or {}) if found.strip() else None
+
+    def find(self) -> list[str]:
+        """The command that prints it as JSON, or nothing."""
+        argv = ["kubectl", "get", "rayjobs.ray.io", self.name, f"--namespace={self.namespace}"]
+        return [*argv, "--output=json", "--ignore-not-found"]
 
     def delete(self) -> list[str]:
         """The command that ends it and waits until it is gone; its run is told to save."""

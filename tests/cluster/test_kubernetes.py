@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import string
 import subprocess
 import sys
@@ -123,6 +124,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     return out
 
 
+STAMP = "2026-11-21T10:00:01.200000000Z"
 INITIALIZING = {"jobDeploymentStatus": "Initializing"}
 RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
 DONE = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
@@ -332,7 +334,7 @@ def test_log_that_breaks_off_is_taken_up_where_it_broke(
     assert printed == ["one", "two", "three", "three", "four", " five, indented"]
     asked = [words for words, _ in programs.calls("kubectl logs")]
     assert ["--follow" in words for words in asked] == [True, True, True, False]
-    assert [words[-1] for words in asked[1:]] == 3 * ["--since-time=2026-11-21T10:00:01.200000000Z"]
+    assert [words[-1] for words in asked[1:]] == 3 * [f"--since-time={STAMP}"]
 
 
 @pytest.mark.parametrize(
@@ -541,6 +543,37 @@ def test_wrong_call_is_told_how(line: str, capsys: pytest.CaptureFixture[str]) -
         status = int(str(error.code))
     assert status == 2
     assert "usage: " in capsys.readouterr().err
+
+
+def test_real_programs_know_every_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"kubectl": shutil.which("kubectl"), "helm": shutil.which("helm")}
+    if (ROOT / "var" / "tools" / "helm").exists():
+        found["helm"] = str(ROOT / "var" / "tools" / "helm")
+    if not all(found.values()):
+        pytest.skip(f"no command of {[name for name, path in found.items() if not path]} here")
+    nobody = {"server": "http://127.0.0.1:9"}  # the discard port, on which nothing listens
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": nobody}],
+        "users": [{"name": "a", "user": {}}],
+    }
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    values = str(CHART / "examples" / "laptop-kind.yaml")
+    for command in (["install", "--values", values], ["status"], ["down"], ["down", "a-job"]):
+        assert main([*command, "--plan"]) == 0
+    planned = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    job = rayjobs.RayJob("a-job", "a")
+    planned += [[*job.read(), "--timestamps", "--follow", f"--since-time={STAMP}"], job.find()]
+    for program, *words in planned:
+        done = subprocess.run([found[program] or "", *words], capture_output=True, text=True)
+        away = "refused" in done.stderr and "unknown" not in done.stderr
+        assert away or words[0] == "template", (words, done.stderr)
 
 
 def test_commands_of_the_documentation_are_taken(
