@@ -1,0 +1,241 @@
+"""A job's name, its words, and its log until it is over."""
+
+import json
+import re
+import string
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import rayjobs
+from cluster.kubernetes import CHART, main
+from cluster.rayjobs import Work
+from tests.cluster.playback import DONE, INITIALIZING, JOB, RUNNING, STAMP, Programs, failed
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("vgan_golf optim.lr=1e-4", "run vgan_golf optim.lr=1e-4"),
+        ("run vgan_golf --scale laptop", "run vgan_golf --scale laptop"),
+        ("sweep vgan_lambda sweep.trials=3", "sweep vgan_lambda sweep.trials=3"),
+        ("ingest s3://a/b s3://c/d --recipe flickr", "ingest s3://a/b s3://c/d --recipe flickr"),
+    ],
+)
+def test_words_name_the_command_run_without_one(words: str, line: str) -> None:
+    work = Work.parse(words.split())
+    parts = [work.command, *filter(None, [work.experiment]), *work.arguments]
+    assert parts == line.split()
+
+
+def test_name_is_a_label_that_the_same_command_finds_again() -> None:
+    lines = [
+        "vgan_unfiltered",
+        "vgan_unfiltered optim.lr=1e-4",
+        "vgan_unfiltered optim.lr=1e-5",
+        "vgan_unfiltered optim.lr=1e-4 optim.lr=1e-5",  # the last one of a path wins
+        "vgan_unfiltered optim.lr=1e-5 optim.lr=1e-4",
+        "vgan_unfiltered --scale laptop",
+        "sweep vgan_unfiltered",
+        "a",
+        "a_________b",
+        "ingest SRC DST",
+        "ingest DST SRC",
+    ]
+    names = [Work.parse(line.split()).name for line in lines]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert re.fullmatch(r"[a-z]([a-z0-9-]{0,14}[a-z0-9])?", name), name
+        assert "--" not in name
+    a, b = (
+        Work.parse(["x", "p=1", "--json", "q=2"]),
+        Work.parse(["run", "x", "q=2", "p=1", "--json"]),
+    )
+    assert a.name == b.name
+
+
+def test_words_that_a_job_takes_are_those_of_the_schema_and_mean_nothing_to_a_shell() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["definitions"]["argument"]
+    taken = []
+    for character in [*string.printable, "\N{LATIN SMALL LETTER E WITH ACUTE}"]:
+        word = f"a{character}b"
+        if re.search(schema["pattern"], word):
+            assert Work.parse(["x", word]).arguments == (word,)
+            taken.append(word)
+        else:
+            with pytest.raises(ValueError, match="a shell unquoted"):
+                Work.parse(["x", word])
+    script = "printf '%s\\n' " + " ".join(taken)
+    echoed = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert echoed.splitlines() == taken
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["vgan_golf", "data.name=my videos"],
+        ["vgan_golf", "data.name=$(id)"],
+        ["vgan_golf", "data.name=a;b"],
+        ["vgan_golf", "data.name='a'"],
+        ["vgan_golf", "data.name=*"],
+        ["vgan_golf", ""],
+        ["vgan_golf", "--fresh"],
+        ["--scale", "laptop", "vgan_golf"],
+        ["Vgan"],
+        ["sweep"],
+        ["ingest", "s3://only/one"],
+        [],
+    ],
+)
+def test_submit_of_wrong_words_is_refused_before_anything_is_called(
+    words: list[str], programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert programs.calls() == []
+
+
+def test_submit_follows_to_the_end_and_ends_as_the_command(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = "2026-11-21T10:00:00.000000001Z step 1\n2026-11-21T10:00:01.000000000Z step 2\n"
+    programs.play(kubectl_get=["", {}, INITIALIZING, RUNNING, DONE], kubectl_logs=[log, ""])
+    assert main(["submit", "vgan_golf"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1:] == ["step 1", "step 2"]
+    told = [line.partition(": ")[2] for line in err.splitlines()]
+    assert told == ["New", "Initializing", "Running, RUNNING", "Complete, SUCCEEDED"]
+    job, budget = [given for _, given in programs.calls("kubectl apply")]
+    assert yaml.safe_load(job)["kind"] == "RayJob"
+    (owner,) = yaml.safe_load(budget)["metadata"]["ownerReferences"]
+    assert owner == {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": JOB, "uid": "u-1"}
+
+
+def test_log_that_breaks_off_is_taken_up_where_it_broke(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        "2026-11-21T10:00:00.100000000Z one\n",
+        "2026-11-21T10:00:01.100000000Z two\n",
+        "2026-11-21T10:00:01.200000000Z three\n",
+        "2026-11-21T10:00:01.200000000Z three\n",  # the same twice, and meant so
+        "2026-11-21T10:00:01.200000000Z four\n",
+        "2026-11-21T10:00:02.000000000Z  five, indented\n",
+    ]
+    programs.play(
+        kubectl_get=["", RUNNING, RUNNING, RUNNING, DONE],
+        kubectl_logs=[
+            (1, "".join(lines[:3]) + lines[3][:-4], "connection reset"),
+            (1, "", "Unable to connect to the server"),
+            (0, "".join(lines[1:5]), ""),  # the server goes by whole seconds
+            (0, "".join(lines[1:]), ""),
+        ],
+    )
+    assert main(["submit", "vgan_golf"]) == 0
+    printed = capsys.readouterr().out.splitlines()[1:]
+    assert printed == ["one", "two", "three", "three", "four", " five, indented"]
+    asked = [words for words, _ in programs.calls("kubectl logs")]
+    assert ["--follow" in words for words in asked] == [True, True, True, False]
+    assert [words[-1] for words in asked[1:]] == 3 * [f"--since-time={STAMP}"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (DONE, 0),
+        (failed(1), 1),
+        (failed(2), 2),
+        (failed(137), 1),
+        ({"jobDeploymentStatus": "Complete", "jobStatus": "STOPPED"}, 1),
+        ({"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded"}, 1),
+        ({"jobDeploymentStatus": "ValidationFailed", "message": "bad"}, 2),
+    ],
+)
+def test_exit_status_is_the_runs(
+    status: dict[str, Any], expected: int, programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs.play(kubectl_get=[RUNNING, status])
+    assert main(["logs", JOB]) == expected
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert ("The same command" in error) == (expected != 0)
+
+
+def test_job_that_is_tried_again_is_followed_on(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = {"jobDeploymentStatus": "Retrying", "failed": 1}
+    programs.play(kubectl_get=[RUNNING, again, {**RUNNING, "failed": 1}, {**DONE, "failed": 1}])
+    assert main(["logs", JOB]) == 0
+    assert f"{JOB}: Running, RUNNING (try 2)" in capsys.readouterr().err
+
+
+def test_same_command_follows_its_running_job(programs: Programs) -> None:
+    programs.play(kubectl_get=[RUNNING, DONE])
+    assert main(["submit", "vgan_golf"]) == 0
+    assert programs.calls("kubectl apply") == []
+
+
+def test_same_command_submits_its_failed_job_again(programs: Programs) -> None:
+    programs.play(kubectl_get=[failed(1), DONE])
+    assert main(["submit", "vgan_golf"]) == 0
+    order = [words[1] for words, _ in programs.calls("kubectl")]
+    assert order[:4] == ["get", "delete", "apply", "apply"]
+    ((words, _),) = programs.calls("kubectl delete")
+    assert JOB in words
+
+
+def test_same_command_leaves_its_finished_job_alone(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs.play(kubectl_get=[DONE])
+    assert main(["submit", "vgan_golf", "--namespace", "team"]) == 0
+    assert [words[1] for words, _ in programs.calls("kubectl")] == ["get"]
+    said = capsys.readouterr().out
+    assert said.endswith(f"python -m cluster.kubernetes down --namespace team {JOB}\n")
+
+
+def test_submit_no_wait_ends_when_it_is_sent(programs: Programs) -> None:
+    programs.play(kubectl_get=[""])
+    assert main(["submit", "vgan_golf", "--no-wait"]) == 0
+    assert [words[1] for words, _ in programs.calls("kubectl")] == ["get", "apply", "apply"]
+
+
+def test_cluster_that_is_away_for_a_moment_is_waited_for(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = (1, "", "E1121 10:00:00.1 1 memcache.go:265] x\nThe connection was refused\n")
+    programs.play(kubectl_get=[RUNNING, away, away, DONE])
+    assert main(["logs", JOB]) == 0
+    assert capsys.readouterr().err.count("kubectl: The connection was refused; trying again") == 1
+
+
+def test_cluster_that_stays_away_ends_the_following(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rayjobs, "SILENCE_S", 0.0)
+    programs.play(kubectl_get=[RUNNING, RUNNING, (1, "", "The connection was refused")])
+    assert main(["logs", JOB]) == 2
+    assert capsys.readouterr().err.endswith("error: kubectl: The connection was refused\n")
+
+
+def test_job_that_somebody_deletes_has_failed(programs: Programs) -> None:
+    programs.play(kubectl_get=[RUNNING, RUNNING, ""])
+    assert main(["logs", JOB]) == 1
+
+
+def test_interrupt_leaves_the_job(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rayjobs.time, "sleep", interrupted)
+    programs.play(kubectl_get=[RUNNING])
+    assert main(["logs", JOB]) == 130
+    assert "goes on" in capsys.readouterr().err
+    assert programs.calls("kubectl delete") == []
