@@ -73,6 +73,7 @@ class Driver(tune.Trainable):  # type: ignore[misc]
         """Begins nothing yet: Tune may still say whose weights to go on from."""
         self._setting = setting
         self._thread: threading.Thread | None = None
+        self._name = ""
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -187,7 +188,17 @@ def adopt(site: Site, donor: str, step: int, run: str) -> None:
     Checkpoints(store, keep=10).save(step, taken.state, taken.facts)
 
 
-class Order(SearchAlgorithm):  # type: ignore[misc]
+class _Unsaved:
+    """Tune pickles what it is given for a restore that we never make; of this it gets nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, _memo: Any) -> Any:
+        return self
+
+
+class Order(_Unsaved, SearchAlgorithm):  # type: ignore[misc]
     """Hands trials to Tune: those that were running first, then what `suggest` gives.
 
     slots: how many may run now. suggest: writes another trial to the journal and returns it, None
@@ -302,7 +313,7 @@ def scheduler(
     return out
 
 
-class Limits(tune.Stopper):  # type: ignore[misc]
+class Limits(_Unsaved, tune.Stopper):  # type: ignore[misc]
     """Ends the sweep when `spent` says why it should; None while it should go on."""
 
     def __init__(self, spent: Callable[[], str | None]) -> None:
