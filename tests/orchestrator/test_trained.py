@@ -118,7 +118,7 @@ def test_sample_is_a_function_of_each_seed_alone(golf, here):
         ("vgan_golf-0a1b", "did you mean 'vgan_golf-0a1b2c3d'"),
         ("nothing_like_it", "no run 'nothing_like_it'"),
         ("models:/vgan_golf/7", "no model 'vgan_golf' is registered"),
-        ("models:/a/b/c", "a registered model is models:/NAME or models:/NAME/VERSION"),
+        ("models:/a/b/c", "a registered model is models:/NAME, models:/NAME/VERSION or"),
         ("./nowhere", "no run, it has no attempts and no checkpoints folder"),
         ("RUN/checkpoints/00000007", "no such checkpoint; at .* there are: 00000006"),
         ("0" * 32, "has no run with the id"),
