@@ -12,7 +12,12 @@ import pytest
 from tests.faults.cluster import DASHBOARD, RAY, Cluster, why_not
 
 SEEDS = range(int(os.environ.get("FAULT_SEEDS", "1")))
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.parametrize("seed", SEEDS)]
+# Nightly: the longest of the faults, a minute and more each, since workers outlive a head by one.
+pytestmark = [
+    pytest.mark.nightly,
+    pytest.mark.timeout(1200),
+    pytest.mark.parametrize("seed", SEEDS),
+]
 
 
 @pytest.fixture
