@@ -2,7 +2,8 @@
 
 Ray frees a placement group when the job and the actor that made it are both gone. Under a sweep the
 job lives on, and Ray Train's own cleaner asks the dashboard, which may not be there. So every group
-of ours is named, and a sweep removes those of trials that are over.
+of ours is named, by its job too, and a sweep removes those of its own trials that are over: the
+same run may be another command's by then.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ from typing import Any
 
 REAP_AFTER_S = 30.0  # the workers of a stopped run save and leave by themselves in less
 LOOK_EVERY_S = 2.0
-_PREFIX = "run:"
 _IN_USE = ("CREATED", "PENDING", "PREPARED", "RESCHEDULING")
 _log = logging.getLogger(__name__)
+
+
+def name(run: str) -> str:
+    """Of the placement groups of a run that this job, or an actor of it, drives."""
+    import ray
+
+    return f"run:{ray.get_runtime_context().get_job_id()}:{run}"
 
 
 def named(run: str) -> Any:
@@ -32,20 +39,21 @@ def named(run: str) -> Any:
 
             # This process is the run's controller: it makes no other placement groups.
             worker_group.placement_group = functools.partial(
-                worker_group.placement_group, name=f"{_PREFIX}{run}"
+                worker_group.placement_group, name=name(run)
             )
 
     return Named()
 
 
 def claimed() -> dict[str, list[str]]:
-    """{run: ids of the placement groups that it holds or waits for}."""
+    """{run of this job: ids of the placement groups that it holds or waits for}."""
     from ray.util import placement_group_table
 
+    prefix = name("")
     out: dict[str, list[str]] = {}
     for group in placement_group_table().values():
-        if group["name"].startswith(_PREFIX) and group["state"] in _IN_USE:
-            run = group["name"].removeprefix(_PREFIX)
+        if group["name"].startswith(prefix) and group["state"] in _IN_USE:
+            run = group["name"].removeprefix(prefix)
             out.setdefault(run, []).append(group["placement_group_id"])
     return out
 

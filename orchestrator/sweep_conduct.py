@@ -64,10 +64,28 @@ class Conduct:
         for number in self.live:
             open_store(self._planned.site.run(self._journal.trials[number].run)).write(STOP, b"")
 
-    def suggest(self) -> Trial | None:
-        """Another trial, written to the journal; None where there is, or should be, none."""
+    def next_trial(self) -> Trial | None:
+        """The trial to drive next, said to be driven: first those that a start before left running,
+        then new ones. None where there is, or should be, none."""
+        if self._is_ending:
+            return None
+        left = (t for t in self._journal.trials.values() if t.state == "running")
+        trial = next((t for t in left if t.number not in self.live), None) or self._new()
+        if trial is None:
+            return None
+        self.live.add(trial.number)
+        trial = self._journal.change(trial.number, starts=trial.starts + 1)
+        self._say("started", trial)
+        return trial
+
+    @property
+    def _is_ending(self) -> bool:
+        return self.asked is not None or self.over() is not None
+
+    def _new(self) -> Trial | None:
+        """A suggestion, written to the journal."""
         trials = self._journal.trials
-        if len(trials) >= self._sweep.trials or self.over() is not None:
+        if len(trials) >= self._sweep.trials:
             return None
         number = len(trials)
         values = self._search.next(trials, self._is_known)
@@ -79,17 +97,12 @@ class Conduct:
         return trial
 
     def _is_known(self, values: dict[str, str]) -> bool:
+        if any(trial.values == values for trial in self._journal.trials.values()):
+            return True
         if self._sweep.scheduler == "pbt":
-            return any(trial.values == values for trial in self._journal.trials.values())
+            return False
         run = self._planned.run(-1, self._planned.trial(values))
         return self._journal.of_run(run) is not None
-
-    def on_start(self, number: int) -> None:
-        """A trial is driven from now on."""
-        self.live.add(number)
-        starts = self._journal.trials[number].starts + 1
-        trial = self._journal.change(number, starts=starts)
-        self._say("started", trial)
 
     def on_result(self, number: int, report: Report) -> None:
         """A trial reports."""
@@ -121,7 +134,7 @@ class Conduct:
         done = trial.step >= self._planned.experiment.budget.steps
         if done:
             trial = self._journal.change(number, state="finished")
-        elif self.over() is not None:
+        elif self._is_ending:
             self._say("left", trial)  # still "running": the next start goes on with it
             return
         elif why is not None:

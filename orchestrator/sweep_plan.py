@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from orchestrator.config import Experiment, override, run_name
@@ -55,6 +56,11 @@ def facts(planned: Planned) -> dict[str, Any]:
 
 
 def dataset_version(site: Site, experiment: Experiment) -> str:
-    """Of the experiment's dataset as it is now."""
+    """Of the experiment's dataset, as this process found it first."""
     data = experiment.data
-    return open_dataset(site.dataset(data.name), data.fraction).version
+    return _version(site.dataset(data.name), data.fraction)
+
+
+@cache
+def _version(location: str, fraction: float) -> str:
+    return open_dataset(location, fraction).version

@@ -38,7 +38,7 @@ class Sweeping:
         self._slots = slots(planned)
         self._table = Table(planned.sweep, planned.space, experiment, planned.rung_steps)
         self._progress = Progress(self._table, self._journal, experiment, as_json=as_json)
-        self._conduct = Conduct(planned, self._journal, self._said)
+        self._conduct = Conduct(planned, self._journal, self._progress.said)
 
     def run(self) -> int:
         """Runs what is left of the sweep; the exit status."""
@@ -90,14 +90,7 @@ class Sweeping:
             run=planned.run,
             tags=lambda number: tags_of_trial(name, parent, number),
         )
-        order = Order(
-            self._journal,
-            slots=self._slots,
-            suggest=self._conduct.suggest,
-            on_start=self._conduct.on_start,
-            on_result=self._conduct.on_result,
-            on_over=self._conduct.on_over,
-        )
+        order = Order(self._conduct, self._slots)
         judge = scheduler(
             sweep,
             steps=planned.experiment.budget.steps,
@@ -119,11 +112,8 @@ class Sweeping:
         self._conduct.stop()
 
     def _over_runs(self) -> set[str]:
-        trials = self._journal.trials
+        trials = dict(self._journal.trials)  # the reaper's thread asks
         return {trial.run for n, trial in trials.items() if n not in self._conduct.live}
-
-    def _said(self, event: str, trial: Trial) -> None:
-        self._progress.said(event, trial)
 
     def _crown(self, best: Trial) -> None:
         """Registers the best trial's model, under the alias `best`."""

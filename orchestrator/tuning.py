@@ -34,10 +34,10 @@ from orchestrator.checkpoint import Checkpoints
 from orchestrator.claims import claimed
 from orchestrator.config import Experiment
 from orchestrator.history import STOP, History
-from orchestrator.journal import Journal, Trial
+from orchestrator.journal import Trial
 from orchestrator.launch import Outcome, drive, finished_result, new_job
 from orchestrator.site import Site
-from orchestrator.sweep_conduct import Report
+from orchestrator.sweep_conduct import Conduct, Report
 from orchestrator.sweep_plan import dataset_version
 from orchestrator.sweeps import Sweep
 from shards.storage import is_remote, open_store
@@ -199,31 +199,12 @@ class _Unsaved:
 
 
 class Order(_Unsaved, SearchAlgorithm):  # type: ignore[misc]
-    """Hands trials to Tune: those that were running first, then what `suggest` gives.
+    """Hands Tune the trials that `conduct` has next, as many at a time as `slots` says, and tells
+    it of their reports and ends."""
 
-    slots: how many may run now. suggest: writes another trial to the journal and returns it, None
-    where there is none. on_start, on_result, on_over: told of a trial's start, of what it reports,
-    and of its end, with what failed it if something did.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        *,
-        slots: Callable[[], int],
-        suggest: Callable[[], Trial | None],
-        on_start: Callable[[int], None],
-        on_result: Callable[[int, Report], None],
-        on_over: Callable[[int, str | None], None],
-    ) -> None:
-        self._journal = journal
+    def __init__(self, conduct: Conduct, slots: Callable[[], int]) -> None:
+        self._conduct = conduct
         self._slots = slots
-        self._suggest = suggest
-        self._on_start = on_start
-        self._on_result = on_result
-        self._on_over = on_over
-        self._waiting = [t for t in journal.trials.values() if t.state == "running"]
-        self._live: set[int] = set()
         self._heard: dict[str, str] = {}
         self._parser = _make_parser()
 
@@ -233,15 +214,13 @@ class Order(_Unsaved, SearchAlgorithm):  # type: ignore[misc]
 
     def next_trial(self) -> Any:
         """Another trial; None while there is no room for one, or none left."""
-        if len(self._live) >= self._slots():
+        if len(self._conduct.live) >= self._slots():
             return None
-        trial = self._waiting.pop(0) if self._waiting else self._suggest()
+        trial = self._conduct.next_trial()
         if trial is None:
-            if not self._live:
+            if not self._conduct.live:
                 self.set_finished()
             return None
-        self._live.add(trial.number)
-        self._on_start(trial.number)
         spec = self._spec | {"config": {"values": trial.values, "told": trial.step}}
         return _create_trial_from_spec(
             spec, self._parser, trial_id=trial.id, experiment_tag=trial.id
@@ -252,16 +231,15 @@ class Order(_Unsaved, SearchAlgorithm):  # type: ignore[misc]
         if text is not None and self._heard.get(trial_id) != text:
             self._heard[trial_id] = text
             report: Report = json.loads(text)
-            self._on_result(int(trial_id), report)
+            self._conduct.on_result(int(trial_id), report)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         if result is not None:  # Tune tells the last one only here
             self.on_trial_result(trial_id, result)
-        self._live.discard(int(trial_id))
         why = f"its driver died {DRIVER_STARTS} times" if error else (result or {}).get("why")
-        self._on_over(int(trial_id), why)
+        self._conduct.on_over(int(trial_id), why)
 
 
 @dataclass(frozen=True)
@@ -343,6 +321,7 @@ def run_trials(
     for name, value in (
         ("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"),  # a failed trial's last result has none
         ("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
+        ("TUNE_DISABLE_SIGINT_HANDLER", "1"),  # the command has its own, which lets trials save
         ("TUNE_MAX_PENDING_TRIALS_PG", "64"),
         ("RAY_AIR_NEW_OUTPUT", "0"),
         ("TUNE_GLOBAL_CHECKPOINT_S", "3600"),  # nothing is restored from it

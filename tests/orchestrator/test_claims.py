@@ -6,7 +6,7 @@ import pytest
 import ray
 from ray.util import placement_group
 
-from orchestrator.claims import Reaper, claimed, release
+from orchestrator.claims import Reaper, claimed, name, release
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def cluster():
     """Ray in this process, without a dashboard: Ray Train's own cleaner would not work here."""
     ray.init(
         address="local",
-        num_cpus=3,
+        num_cpus=5,
         include_dashboard=False,
         _node_ip_address="127.0.0.1",
         logging_level="ERROR",
@@ -23,24 +23,24 @@ def cluster():
     ray.shutdown()
 
 
-def _hold(name):
-    group = placement_group([{"CPU": 1}], name=name)
+def _hold(full_name):
+    group = placement_group([{"CPU": 1}], name=full_name)
     ray.get(group.ready())
 
 
 def test_release_frees_the_groups_of_the_runs_named_and_no_others(cluster):
-    for name in ("run:mine", "run:other", "nobody's"):
-        _hold(name)
+    for full_name in (name("mine"), name("other"), "run:another-job:mine"):
+        _hold(full_name)
     assert claimed().keys() == {"mine", "other"}
     assert release({"mine", "unheard-of"}) == ["mine"]
     assert claimed().keys() == {"other"}
-    _hold("run:mine")  # its CPU is free again
+    _hold(name("mine"))  # its CPU is free again
     release({"mine", "other"})
 
 
 def test_reaper_frees_what_a_run_that_is_over_holds_only_after_a_while(cluster):
-    for name in ("run:over", "run:live"):
-        _hold(name)
+    for run in ("over", "live"):
+        _hold(name(run))
     said = []
     reaper = Reaper(lambda: {"over"}, said.append, after_s=3)
     began = time.monotonic()

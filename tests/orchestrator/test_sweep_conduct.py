@@ -51,9 +51,8 @@ def _report(trial: Trial, step: int, d_fake: float = 0.5, seconds: float = 60.0)
 def _driven(conduct: Conduct, count: int) -> list[Trial]:
     out = []
     for _ in range(count):
-        trial = conduct.suggest()
+        trial = conduct.next_trial()
         assert trial is not None
-        conduct.on_start(trial.number)
         out.append(trial)
     return out
 
@@ -78,7 +77,7 @@ def test_failing_trial_is_kept_with_its_reason_and_the_sweep_goes_on(begin: Any)
     conduct.on_over(0, "failed: the loss is not finite")
     assert journal.trials[0].state == "failed"
     assert conduct.over() is None
-    assert conduct.suggest() is not None
+    assert conduct.next_trial() is not None
 
 
 def test_first_three_trials_failing_end_the_sweep(begin: Any) -> None:
@@ -87,7 +86,7 @@ def test_first_three_trials_failing_end_the_sweep(begin: Any) -> None:
     for number in range(3):
         conduct.on_over(number, "failed: no room")
     assert conduct.over() == "the first 3 trials all failed; the last: failed: no room"
-    assert conduct.suggest() is None
+    assert conduct.next_trial() is None
     assert conduct.verdict() == "FAILED"
 
 
@@ -141,31 +140,37 @@ def test_limit_of_money_counts_gpus_by_the_machines_price(begin: Any) -> None:
 
 
 def test_second_start_suggests_what_is_left_and_never_the_same_run_twice(begin: Any) -> None:
-    conduct, journal, _ = begin()
-    _driven(conduct, 3)
-    again, _, _ = begin()
-    rest = _driven(again, 5)
-    assert again.suggest() is None
-    runs = [trial.run for trial in (*journal.trials.values(), *rest)]
-    assert len(set(runs)) == len(runs) == 8
+    conduct, _, _ = begin()
+    first = _driven(conduct, 3)
+    conduct.on_result(1, _report(first[1], STEPS))
+    conduct.on_over(1, None)
+    again, journal, _ = begin()
+    given = _driven(again, 7)
+    assert again.next_trial() is None
+    assert [trial.number for trial in given] == [0, 2, 3, 4, 5, 6, 7]
+    assert [trial.starts for trial in given] == [2, 2, 1, 1, 1, 1, 1]
+    assert len({trial.run for trial in journal.trials.values()}) == 8
 
 
 def test_values_that_are_the_same_run_are_not_tried_twice(begin: Any) -> None:
     conduct, _, _ = begin("space.model.mask_lambda=0.1,1e-1,0.10")
-    assert conduct.suggest() is not None
-    assert conduct.suggest() is None
+    assert conduct.next_trial() is not None
+    assert conduct.next_trial() is None
 
 
 def test_sweep_asked_to_stop_ends_when_no_trial_runs_and_goes_on_later(begin: Any) -> None:
     conduct, journal, _ = begin()
-    (trial,) = _driven(conduct, 1)
+    trials = _driven(conduct, 2)
     conduct.stop()
-    assert conduct.over() is None  # it saves
-    assert list(open_store(Site.from_environment().run(trial.run)).list(STOP))
-    conduct.on_over(0, None)
+    for trial in trials:
+        assert list(open_store(Site.from_environment().run(trial.run)).list(STOP))
+    for number in (0, 1):
+        assert conduct.over() is None  # another one saves
+        assert conduct.next_trial() is None
+        conduct.on_over(number, "stopped saved at step 4; the same command resumes it")
     assert conduct.over() == "stopped"
     assert conduct.verdict() == "KILLED"
-    assert journal.trials[0].state == "running"
+    assert [trial.state for trial in journal.trials.values()] == ["running", "running"]
 
 
 def test_pbt_takes_no_path_that_changes_shapes(site: Path) -> None:

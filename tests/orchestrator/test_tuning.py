@@ -5,16 +5,14 @@ from __future__ import annotations
 import pickle
 import threading
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from orchestrator.journal import Journal, Trial
+from orchestrator.journal import Trial
 from orchestrator.sweeps import SWEEPS
 from orchestrator.tuning import Limits, Order, scheduler
-from shards.storage import open_store
 
 EVERY, STEPS = 10, 80
 
@@ -52,7 +50,7 @@ def test_asha_begun_anew_judges_by_the_trials_of_the_start_before(
     assert _told(judge, Live("00004"), EVERY, loss) == decision
 
 
-def test_asha_does_not_judge_a_trial_again_at_a_rung_that_it_passed_before(tmp_path: Path) -> None:
+def test_asha_does_not_judge_a_trial_again_at_a_rung_that_it_passed_before() -> None:
     past = {n: _trial(n, [value] * 8) for n, value in enumerate([1.0, 1.1, 1.2])}
     past[3] = _trial(3, [0.5], state="running")  # the best at the first rung, when it was there
     judge = _asha(past)
@@ -67,60 +65,70 @@ def test_asha_without_a_past_lets_the_first_trial_pass() -> None:
     assert _told(judge, Live("00000"), EVERY, 9.0) == "CONTINUE"
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    out = Journal(open_store(str(tmp_path)), {"sweep": "s"})
-    for trial in (_trial(0, [1.0]), _trial(1, [2.0], "running"), _trial(2, [], "running")):
-        out.write(trial)
-    return out
+class Conducting:
+    """Three trials to drive, and what was said of them."""
+
+    def __init__(self) -> None:
+        self.left = [_trial(1, [2.0], "running"), _trial(2, [], "running"), _trial(3, [])]
+        self.live: set[int] = set()
+        self.said: list[Any] = []
+
+    def next_trial(self) -> Trial | None:
+        if not self.left:
+            return None
+        self.live.add(self.left[0].number)
+        return self.left.pop(0)
+
+    def on_result(self, number: int, report: Any) -> None:
+        self.said.append((number, report["step"]))
+
+    def on_over(self, number: int, why: str | None) -> None:
+        self.live.discard(number)
+        self.said.append(("over", number, why))
 
 
-def _order(journal: Journal, suggested: list[Trial], room: int, said: list[Any]) -> Order:
-    order = Order(
-        journal,
-        slots=lambda: room,
-        suggest=lambda: suggested.pop(0) if suggested else None,
-        on_start=lambda number: said.append(("start", number)),
-        on_result=lambda number, report: said.append((number, report["step"])),
-        on_over=lambda number, why: said.append(("over", number, why)),
-    )
+def _order(conduct: Any, room: int) -> Order:
+    order = Order(conduct, lambda: room)
     order._spec = {"run": "a_trainable_of_that_name"}
     return order
 
 
-def test_trials_that_ran_are_given_first_from_where_they_reported_then_new_ones(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+def test_trials_are_given_while_there_is_room_and_from_where_they_reported(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
         "orchestrator.tuning._create_trial_from_spec",
         lambda spec, _parser, **given: (given["trial_id"], spec["config"]["told"]),
     )
-    said: list[Any] = []
-    order = _order(journal, [_trial(3, [], "running")], 3, said)
-    given = [order.next_trial() for _ in range(4)]
-    assert given == [("00001", EVERY), ("00002", 0), ("00003", 0), None]  # no room for a fourth
-    assert not order.is_finished()
-    for number in ("00001", "00002", "00003"):
-        order.on_trial_complete(number, {"done": True})
+    order = _order(Conducting(), 2)
+    assert [order.next_trial() for _ in range(3)] == [("00001", EVERY), ("00002", 0), None]
+    order.on_trial_complete("00001", {"done": True})
+    assert order.next_trial() == ("00003", 0)
+    order.on_trial_complete("00002", {"done": True})
+    assert order.next_trial() is None
+    assert not order.is_finished()  # one still runs
+    order.on_trial_complete("00003", {"done": True})
     assert order.next_trial() is None
     assert order.is_finished()
-    assert said[:3] == [("start", 1), ("start", 2), ("start", 3)]
 
 
-def test_last_report_that_tune_tells_only_at_the_end_is_heard_and_none_twice(
-    journal: Journal,
-) -> None:
-    said: list[Any] = []
-    order = _order(journal, [], 2, said)
+def test_last_report_that_tune_tells_only_at_the_end_is_heard_and_none_twice() -> None:
+    conduct = Conducting()
+    order = _order(conduct, 2)
     first, last = '{"step": 20}', '{"step": 30}'
     order.on_trial_result("00001", {"report": first})
     order.on_trial_result("00001", {"report": first})
     order.on_trial_complete("00001", {"report": last, "done": True})
     order.on_trial_complete("00002", None, error=True)
-    assert said == [(1, 20), (1, 30), ("over", 1, None), ("over", 2, "its driver died 4 times")]
+    assert conduct.said == [
+        (1, 20),
+        (1, 30),
+        ("over", 1, None),
+        ("over", 2, "its driver died 4 times"),
+    ]
 
 
-def test_what_tune_pickles_holds_nothing_of_ours(journal: Journal) -> None:
+def test_what_tune_pickles_holds_nothing_of_ours() -> None:
     lock = threading.RLock()  # as a terminal's live table and an S3 client have them
 
     def spent() -> str | None:
@@ -128,4 +136,4 @@ def test_what_tune_pickles_holds_nothing_of_ours(journal: Journal) -> None:
             return None
 
     assert len(pickle.dumps(Limits(spent))) < 200
-    assert len(pickle.dumps(_order(journal, [], 1, [lock]))) < 200
+    assert len(pickle.dumps(_order(lock, 1))) < 200
