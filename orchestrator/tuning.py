@@ -61,6 +61,43 @@ class Setting:
     tags: Callable[[int], dict[str, Any]]
 
 
+class Driving(threading.Thread):
+    """Drives one run, as the command does. outcome, error: how that ended."""
+
+    def __init__(self, setting: Setting, number: int, experiment: Experiment) -> None:
+        super().__init__(name=setting.run(number, experiment), daemon=True)
+        self._setting = setting
+        self._number = number
+        self._experiment = experiment
+        self.store = open_store(setting.site.run(self.name))
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        if finished_result(self.store) is not None:
+            return
+        site, every = self._setting.site, self._setting.report_every
+        try:
+            version = dataset_version(site, self._experiment)
+            job = new_job(self._experiment, site, self.name, version, report_every=every)
+            tags = self._setting.tags(self._number)
+            self.outcome = drive(job, tags=tags, registers=False)
+        except BaseException as error:  # a thread's exception is nobody's
+            self.error = error
+
+    def ask_to_leave(self) -> None:
+        """Has the workers save and leave."""
+        if self.is_alive():
+            self.store.write(STOP, b"")
+
+    @property
+    def why(self) -> str:
+        """Why a run that is not finished ended."""
+        if self.error is not None:
+            return f"failed: {type(self.error).__name__}: {self.error}"
+        return self.outcome.why if self.outcome is not None else "failed: its driver ended"
+
+
 class Driver(tune.Trainable):  # type: ignore[misc]
     """A trial's actor. Its config is {"values", "told": the step that is reported already}, its
     number the trial's id.
@@ -72,42 +109,42 @@ class Driver(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], setting: Setting) -> None:
         """Begins nothing yet: Tune may still say whose weights to go on from."""
         self._setting = setting
-        self._thread: threading.Thread | None = None
-        self._name = ""
-        self.reset_config(config)
+        self._before: Driving | None = None
+        self._set(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Becomes the actor of another trial, which saves it the imports. Raises RuntimeError where
-        the workers of the one before do not leave: Tune makes another actor then, and with this
-        one they end."""
-        self.cleanup()
-        if self._thread is not None and self._thread.is_alive():
-            raise RuntimeError(f"the workers of {self._name} do not leave")
-        self._thread = None
-        self._number = int(self.trial_id)
-        self._values = dict(new_config["values"])
-        self._experiment = self._setting.experiment(self._values)
-        self._name = self._setting.run(self._number, self._experiment)
-        self._store = open_store(self._setting.site.run(self._name))
-        self._history = History(self._store)
-        self._told = new_config.get("told", 0)
-        self._donor: tuple[int, int] | None = None
-        self._outcome: Outcome | None = None
-        self._error: BaseException | None = None
-        self._since = time.monotonic()
+        """Becomes the actor of another trial, which saves it the imports."""
+        if self._driving.ident is not None:
+            self._before = self._driving
+            self._before.ask_to_leave()
+        self._set(new_config)
         return True
+
+    def _set(self, config: dict[str, Any]) -> None:
+        self._number = int(self.trial_id)
+        self._values = dict(config["values"])
+        experiment = self._setting.experiment(self._values)
+        self._steps = experiment.budget.steps
+        self._driving = Driving(self._setting, self._number, experiment)
+        self._store = self._driving.store
+        self._history = History(self._store)
+        self._told = config.get("told", 0)
+        self._donor: tuple[int, int] | None = None
 
     def step(self) -> dict[str, Any]:
         """The next report, as soon as there is one."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._drive, name=self._name, daemon=True)
-            self._thread.start()
+        if self._driving.ident is None:
+            self._await_the_one_before()
+            self._since = time.monotonic()
+            self._driving.start()
         while True:
-            over = not self._thread.is_alive()
+            over = not self._driving.is_alive()
             for step, metrics in self._history.reported(self._told):
                 self._told = step
-                last = step == self._experiment.budget.steps
-                return self._result(step, metrics, done=last and self._ended())
+                done = step == self._steps
+                if done:
+                    self._driving.join(60)
+                return self._result(step, metrics, done=done)
             if over:
                 return self._ending()
             time.sleep(_REMOTE_POLL_S if is_remote(self._setting.site.runs_root) else _POLL_S)
@@ -118,52 +155,41 @@ class Driver(tune.Trainable):  # type: ignore[misc]
         while self._told not in store.steps() and time.monotonic() < deadline:
             time.sleep(_POLL_S)  # it is being written
         steps = [step for step in store.steps() if step <= self._told]
-        named = {"run": self._name, "number": self._number, "step": max(steps, default=0)}
+        named = {"run": self._driving.name, "number": self._number, "step": max(steps, default=0)}
         Path(checkpoint_dir, "of.json").write_text(json.dumps(named))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Goes on from another trial's weights and moments, at its step."""
-        named = json.loads(Path(checkpoint_dir, "of.json").read_text())
-        if named["run"] == self._name:
+        named, own = json.loads(Path(checkpoint_dir, "of.json").read_text()), self._driving.name
+        if named["run"] == own:
             return
-        while self._name in claimed():  # the workers that trained with the values before
+        self._await_the_one_before()
+        while own in claimed():  # the workers that trained with the values before
             time.sleep(_POLL_S)
-        adopt(self._setting.site, named["run"], named["step"], self._name)
+        adopt(self._setting.site, named["run"], named["step"], own)
         self._told, self._donor = named["step"], (named["step"], named["number"])
 
     def cleanup(self) -> None:
         """Has the workers save and leave; who does not in time is ended with this process."""
-        if self._thread is not None and self._thread.is_alive():
-            self._store.write(STOP, b"")
-            self._thread.join(STOP_GRACE_S)
+        self._driving.ask_to_leave()
+        if self._driving.ident is not None:
+            self._driving.join(STOP_GRACE_S)
 
-    def _drive(self) -> None:
-        if finished_result(self._store) is not None:
-            return
-        site, name = self._setting.site, self._name
-        try:
-            version, every = dataset_version(site, self._experiment), self._setting.report_every
-            job = new_job(self._experiment, site, name, version, report_every=every)
-            tags = self._setting.tags(self._number)
-            self._outcome = drive(job, tags=tags, registers=False)
-        except BaseException as error:  # a thread's exception is nobody's
-            self._error = error
-
-    def _ended(self) -> bool:
-        """Waits for the driving of a run whose last report is there."""
-        assert self._thread is not None
-        self._thread.join(60)
-        return True
+    def _await_the_one_before(self) -> None:
+        """Raises RuntimeError where the workers of the trial before do not leave: Tune starts this
+        trial again in another actor then, which it would not for an error of `reset_config`, and
+        with this actor they end."""
+        if self._before is not None:
+            self._before.join(STOP_GRACE_S)
+            if self._before.is_alive():
+                raise RuntimeError(f"the workers of {self._before.name} do not leave")
+            self._before = None
 
     def _ending(self) -> dict[str, Any]:
         finished = finished_result(self._store)
         if finished is not None:  # by a start that did not report
             return self._result(finished["steps"], finished["metrics"], done=True)
-        if self._error is not None:
-            why = f"failed: {type(self._error).__name__}: {self._error}"
-        else:
-            why = self._outcome.why if self._outcome is not None else "failed: its driver ended"
-        return {"done": True, "why": why}
+        return {"done": True, "why": self._driving.why}
 
     def _result(self, step: int, metrics: dict[str, float], *, done: bool) -> dict[str, Any]:
         now = time.monotonic()
@@ -206,6 +232,7 @@ class Order(_Unsaved, SearchAlgorithm):  # type: ignore[misc]
         self._conduct = conduct
         self._slots = slots
         self._heard: dict[str, str] = {}
+        self._given: dict[str, Any] = {}  # Tune's trials, by id
         self._parser = _make_parser()
 
     def add_configurations(self, experiments: Any) -> None:
@@ -222,9 +249,10 @@ class Order(_Unsaved, SearchAlgorithm):  # type: ignore[misc]
                 self.set_finished()
             return None
         spec = self._spec | {"config": {"values": trial.values, "told": trial.step}}
-        return _create_trial_from_spec(
+        self._given[trial.id] = _create_trial_from_spec(
             spec, self._parser, trial_id=trial.id, experiment_tag=trial.id
         )
+        return self._given[trial.id]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         text = result.get("report")
@@ -238,8 +266,13 @@ class Order(_Unsaved, SearchAlgorithm):  # type: ignore[misc]
     ) -> None:
         if result is not None:  # Tune tells the last one only here
             self.on_trial_result(trial_id, result)
-        why = f"its driver died {DRIVER_STARTS} times" if error else (result or {}).get("why")
+        why = self._error(self._given[trial_id]) if error else (result or {}).get("why")
         self._conduct.on_over(int(trial_id), why)
+
+    def _error(self, trial: Any) -> str:
+        lines = Path(trial.error_file).read_text().split("\n") if trial.error_file else []
+        last = next((line for line in reversed(lines) if line.strip()), "for a reason untold")
+        return f"its driver failed {trial.num_failures} times: {last.strip()}"
 
 
 @dataclass(frozen=True)

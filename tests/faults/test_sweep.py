@@ -137,6 +137,22 @@ def test_sweep_killed_and_the_same_command_again_has_every_trial_once(sweep, see
         assert told_steps == [2 * n for n in range(1, len(told_steps) + 1)]
 
 
+@pytest.mark.nightly  # two starts of a sweep: a minute and more, and the decisions have tests
+def test_sweep_told_to_stop_leaves_its_trials_to_the_same_command(sweep):
+    run = sweep("sweep.concurrent=2", *SPACE).start()
+    run.wait_for(lambda: sum(len(trial["curve"]) for trial in run.trials) >= 2, "reports")
+    run.process.terminate()
+    assert run.wait() == 1
+    assert "failed" not in {trial["state"] for trial in run.trials}
+    left = [trial["number"] for trial in run.trials if trial["state"] == "running"]
+    assert left, "it was told to stop before all were over"
+    (parent,), _ = run.told()
+    assert parent.info.status == "KILLED"
+    assert run.start().wait() == 0, run.text[-6000:]
+    _assert_every_trial_once(run, 3)
+    assert {trial["state"] for trial in run.trials} <= {"finished", "stopped"}
+
+
 def test_sweep_that_needs_more_than_the_cluster_has_says_so_with_the_numbers(sweep):
     run = sweep("resources.cpus_per_worker=4096").start()
     assert run.wait() == 2

@@ -5,14 +5,20 @@ from __future__ import annotations
 import pickle
 import threading
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
+from orchestrator.experiments import resolve
+from orchestrator.history import STOP, History
 from orchestrator.journal import Trial
+from orchestrator.launch import Outcome
+from orchestrator.site import Site
 from orchestrator.sweeps import SWEEPS
-from orchestrator.tuning import Limits, Order, scheduler
+from orchestrator.tuning import Driver, Limits, Order, Setting, scheduler
+from shards.storage import open_store
 
 EVERY, STEPS = 10, 80
 
@@ -112,9 +118,21 @@ def test_trials_are_given_while_there_is_room_and_from_where_they_reported(
     assert order.is_finished()
 
 
-def test_last_report_that_tune_tells_only_at_the_end_is_heard_and_none_twice() -> None:
+@dataclass(frozen=True)
+class Failed:
+    """A trial of Tune's whose actor failed for the last time."""
+
+    error_file: str
+    num_failures: int = 4
+
+
+def test_last_report_that_tune_tells_only_at_the_end_is_heard_and_none_twice(
+    tmp_path: Path,
+) -> None:
     conduct = Conducting()
     order = _order(conduct, 2)
+    order._given["00002"] = Failed(str(tmp_path / "error.txt"))
+    (tmp_path / "error.txt").write_text("Failure # 4\nActorDiedError: node lost\n\n")
     first, last = '{"step": 20}', '{"step": 30}'
     order.on_trial_result("00001", {"report": first})
     order.on_trial_result("00001", {"report": first})
@@ -124,7 +142,7 @@ def test_last_report_that_tune_tells_only_at_the_end_is_heard_and_none_twice() -
         (1, 20),
         (1, 30),
         ("over", 1, None),
-        ("over", 2, "its driver died 4 times"),
+        ("over", 2, "its driver failed 4 times: ActorDiedError: node lost"),
     ]
 
 
@@ -137,3 +155,41 @@ def test_what_tune_pickles_holds_nothing_of_ours() -> None:
 
     assert len(pickle.dumps(Limits(spent))) < 200
     assert len(pickle.dumps(_order(lock, 1))) < 200
+
+
+def test_actor_begins_its_next_trial_only_when_the_workers_of_the_one_before_have_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, steps, leaves = [], 3, threading.Event()
+
+    def drive(job: Any, **_: Any) -> Any:
+        runs.append(job)
+        History(open_store(f"{tmp_path}/{job}")).report(steps, {"loss": 1.0})
+        leaves.wait(60)
+        return Outcome(status=None, page="")
+
+    monkeypatch.setattr("orchestrator.tuning.STOP_GRACE_S", 0.1)
+    monkeypatch.setattr("orchestrator.tuning.drive", drive)
+    monkeypatch.setattr("orchestrator.tuning.dataset_version", lambda *_: "1")
+    monkeypatch.setattr("orchestrator.tuning.new_job", lambda *given, **_: given[2])
+    setting = Setting(
+        site=Site.from_environment({"RUNS_ROOT": str(tmp_path)}),
+        report_every=steps,
+        experiment=lambda _: resolve("vgan_unfiltered", None, []),
+        run=lambda number, _: f"run-{number}",
+        tags=lambda _: {},
+    )
+    monkeypatch.setattr(Driver, "trial_id", "00000")
+    driver = object.__new__(Driver)
+    driver.setup({"values": {}}, setting)
+    assert driver.step()["step"] == steps
+    monkeypatch.setattr(Driver, "trial_id", "00001")
+    assert driver.reset_config({"values": {}})  # an error here would be the trial's end
+    assert open_store(f"{tmp_path}/run-0").read(STOP) == b""
+    with pytest.raises(RuntimeError, match="the workers of run-0 do not leave"):
+        driver.step()
+    assert runs == ["run-0"]
+    leaves.set()
+    assert driver.step()["step"] == steps
+    assert runs == ["run-0", "run-1"]
+    driver.cleanup()
