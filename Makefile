@@ -10,10 +10,10 @@ SEEDS = 5
 # Named by what it depends on, the place included: the scripts of a moved environment are broken.
 STAMP := .venv/.setup-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help setup demo test test-nightly test-services soak lint lint-chart bench docs clean
+.PHONY: help setup demo test test-nightly test-services test-kubernetes soak lint lint-chart bench docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## the environment in .venv; nothing to do the second time
 
@@ -36,7 +36,7 @@ demo: setup ## a local cluster, sample video, shards, and a training run submitt
 	@echo "Take it down with: $(PY) -m cluster.local down"
 
 test: setup ## every test that needs no GPU; ARGS="-k order" goes to pytest
-	@$(PY) -m pytest -m "not nightly and not services" $(ARGS)
+	@$(PY) -m pytest -m "not nightly and not services and not kubernetes" $(ARGS)
 
 test-nightly: setup ## the tests that take minutes each
 	@$(PY) -m pytest -m nightly $(ARGS)
@@ -45,6 +45,10 @@ test-services: setup ## MLflow's server on PostgreSQL with artifacts in S3, as a
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
 	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
 	@$(PY) -m pytest -m services tests/services $(ARGS)
+
+test-kubernetes: setup var/tools/helm ## the chart on a real Kubernetes API server, built once in five minutes
+	@tests/kubernetes/build.sh var/kubernetes
+	@$(PY) -m pytest -m kubernetes tests/kubernetes $(ARGS)
 
 soak: setup ## every failure test at SEEDS moments, one at a time; goes on where it was interrupted
 	@$(PY) -m tests.faults.soak --seeds $(SEEDS) $(ARGS)

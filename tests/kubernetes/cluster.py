@@ -1,0 +1,119 @@
+"""A whole cluster to test against: the real control plane, KubeRay's CRDs, and the stand-ins."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from tests.helm.manifests import CRDS
+from tests.kubernetes.api import RefusedError, until
+from tests.kubernetes.kuberay import KubeRay
+from tests.kubernetes.node import Node
+from tests.kubernetes.person import Person
+from tests.kubernetes.server import ControlPlane
+
+SECRETS = {
+    "mlflow-database": {"uri": "postgresql+psycopg2://a:b@database:5432/mlflow", "password": "b"},
+    "mlflow-users": {
+        "admin-username": "admin",
+        "admin-password": "a password of admin",
+        "flask-secret-key": "0123456789abcdef",
+        "runs-username": "runs",
+        "runs-password": "a password of runs",
+    },
+    "s3-keys": {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
+    "gcs-hmac": {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
+    "redis": {"redis-password": "a password of redis"},
+    "ray-token": {"auth_token": "a token of ray"},
+    "mlflow-tls": {"tls.crt": "", "tls.key": ""},
+    "registry": {".dockerconfigjson": "{}"},
+}
+
+
+class Cluster(Person):
+    """api: a client of the stand-ins' user. node, kuberay: the stand-ins."""
+
+    def __init__(self, plane: ControlPlane, home: Path) -> None:
+        super().__init__(plane, home)
+        self.api = plane.api()
+        self.node = Node(plane.api(), tls=plane.folder / "tls")
+        self.kuberay = KubeRay(plane.api(), self.node)
+
+    @contextmanager
+    def namespace(self, name: str = "") -> Iterator[str]:
+        """A new one with all Secrets that the examples name; deleted, and gone, at the end."""
+        name = name or f"n-{uuid.uuid4().hex[:8]}"
+        self.api.create("namespaces", "", {"metadata": {"name": name}})
+        try:
+            for secret, texts in SECRETS.items():
+                body = {"metadata": {"name": secret}, "stringData": texts}
+                self.api.create("secrets", name, body)
+            body = {"metadata": {"name": "intern-ca"}, "data": {"ca.crt": "a certificate"}}
+            self.api.create("configmaps", name, body)
+            until(lambda: self.api.get("serviceaccounts", name, "default"), "its account")
+            yield name
+        finally:
+            self.clear(name)
+
+    def clear(self, namespace: str) -> None:
+        """Deletes a namespace with all that is in it, and waits until it is gone."""
+        self.api.delete("namespaces", "", namespace)
+        until(
+            lambda: self.api.get("namespaces", "", namespace) is None,
+            f"the end of namespace {namespace}",
+            seconds=60,
+            otherwise=lambda: str(self.api.get("namespaces", "", namespace)),
+        )
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """One that is up, with KubeRay's CRDs and the stand-ins at work."""
+    with ControlPlane(folder / "plane") as plane:
+        here = Cluster(plane, folder / "home")
+        load_crds(here)
+        with here.node.listening(), _at_work(here.node, here.kuberay):
+            yield here
+
+
+def load_crds(here: Cluster) -> None:
+    """KubeRay's, by `kubectl create`: they are too large for `kubectl apply`."""
+    for path in sorted(CRDS.glob("ray.io_*.yaml")):
+        done = here.run("kubectl", "create", "--validate=false", f"--filename={path}")
+        assert done.returncode == 0, done.stderr
+    done = here.run(
+        "kubectl", "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def _at_work(node: Node, kuberay: KubeRay) -> Iterator[None]:
+    """Both step on in a thread; what stops them is raised at the end."""
+    ended, errors = threading.Event(), []
+
+    def work() -> None:
+        while not ended.wait(0.1):
+            for one in (node, kuberay):
+                try:
+                    one.step()
+                except (RefusedError, requests.ConnectionError):
+                    pass  # of the state a moment ago, or the server restarts: the next step sees
+                except Exception as error:
+                    errors.append(error)
+                    return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if errors:
+        raise errors[0]

@@ -1,0 +1,50 @@
+"""A real API server for all tests of this folder, which `make test-kubernetes` runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helm.manifests import CRDS
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import cluster as make_cluster
+from tests.kubernetes.person import HELM
+from tests.kubernetes.server import what_is_missing
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of this folder needs the server that `make test-kubernetes` builds."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker("kubernetes")
+
+
+@pytest.fixture(scope="session")
+def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    if missing := what_is_missing():
+        pytest.skip(missing)
+    if not HELM.exists():
+        pytest.skip(f"no {HELM}: make var/tools/helm")
+    if not CRDS.exists():
+        pytest.skip(f"no KubeRay CRDs in {CRDS}")
+    with make_cluster(tmp_path_factory.mktemp("kubernetes")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, whose server has taken every pod that the chart's templates led to."""
+    yield _cluster
+    _cluster.end()
+    _cluster.node.failing.clear()
+    complaints = list(_cluster.kuberay.complaints)
+    _cluster.kuberay.complaints.clear()
+    assert complaints == []
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new one, with the Secrets that the examples name."""
+    with cluster.namespace() as name:
+        yield name

@@ -1,0 +1,199 @@
+"""A stand-in for KubeRay's operator, which cannot be had here: what of it our commands rely on.
+
+Read from KubeRay 1.7's controllers: the states of a RayJob and their order, its finalizer, retries
+by `backoffLimit`, what it makes and who owns that, the rights that it binds to a head's account.
+It does not know Ray: a job ends as the test's `Play` says. Not played: suspension, Kueue,
+deadlines, `ttlSecondsAfterFinished`, changes of a RayCluster, the cleaning up of Redis.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from tests.kubernetes.api import Api, Object, RefusedError
+from tests.kubernetes.node import SUBMITTED, Node, Play, now
+
+FINALIZER = "ray.io/rayjob-finalizer"
+# common/rbac.go
+RULES = [
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]},
+    {"apiGroups": [""], "resources": ["pods/resize"], "verbs": ["patch"]},
+    {"apiGroups": ["ray.io"], "resources": ["rayclusters"], "verbs": ["get", "patch"]},
+]
+
+
+class KubeRay:
+    """The operator. `step` moves every RayJob and RayCluster by one state."""
+
+    def __init__(self, api: Api, node: Node) -> None:
+        self._api = api
+        self._node = node
+        self._plays: dict[str, list[Play]] = {}  # by a text of the job's command
+        self.complaints: list[str] = []  # what the server refused that a template led to
+
+    def play(self, text: str, *plays: Play) -> None:
+        """The next jobs whose command has the text go so, one try after the other."""
+        self._plays[text] = list(plays)
+
+    def step(self) -> None:
+        """Every object, once."""
+        for job in self._api.list("rayjobs"):
+            self._step_job(job)
+        for cluster in self._api.list("rayclusters"):
+            if "deletionTimestamp" not in cluster["metadata"]:
+                self._step_cluster(cluster)
+
+    def _step_job(self, job: Object) -> None:
+        meta, status = job["metadata"], job.get("status", {})
+        if "deletionTimestamp" in meta:
+            self._api.patch(
+                "rayjobs", meta["namespace"], meta["name"], {"metadata": {"finalizers": []}}
+            )
+            return
+        state = status.get("jobDeploymentStatus", "")
+        if state == "":
+            self._begin(job)
+        elif state == "Initializing":
+            self._initialize(job)
+        elif state == "Running":
+            self._watch(job)
+        elif state == "Retrying":
+            self._clear(job)
+
+    def _begin(self, job: Object) -> None:
+        meta = job["metadata"]
+        finalizers = {"metadata": {"finalizers": [FINALIZER]}}
+        self._api.patch("rayjobs", meta["namespace"], meta["name"], finalizers)
+        name = f"{meta['name']}-{secrets.token_hex(3)[:5]}"
+        self._tell(
+            job,
+            jobDeploymentStatus="Initializing",
+            jobId=name,
+            rayClusterName=name,
+            startTime=now(),
+        )
+
+    def _initialize(self, job: Object) -> None:
+        meta, name = job["metadata"], job["status"]["rayClusterName"]
+        origin = {SUBMITTED: meta["name"], "ray.io/originated-from-crd": "RayJob"}
+        cluster = self._api.get("rayclusters", meta["namespace"], name)
+        if cluster is None:
+            labels = meta.get("labels", {}) | origin
+            self._make("rayclusters", job, name, labels=labels, spec=job["spec"]["rayClusterSpec"])
+        elif cluster.get("status", {}).get("state") == "ready":
+            template = job["spec"]["submitterPodTemplate"]
+            template["metadata"]["labels"] |= origin
+            limit = job["spec"]["submitterConfig"]["backoffLimit"]
+            spec = {"backoffLimit": limit, "template": template}
+            self._node.plays[meta["uid"]] = self._next_play(job)
+            self._make("jobs", job, meta["name"], labels=origin, spec=spec)
+            self._tell(job, jobDeploymentStatus="Running", jobStatus="PENDING")
+
+    def _next_play(self, job: Object) -> Play:
+        for text, plays in self._plays.items():
+            if text in job["spec"]["entrypoint"] and plays:
+                return plays.pop(0)
+        return Play.ending(0)
+
+    def _watch(self, job: Object) -> None:
+        meta, status = job["metadata"], job["status"]
+        submitter = self._api.get("jobs", meta["namespace"], meta["name"])
+        if not (submitter and submitter["status"].get("succeeded")):
+            if status["jobStatus"] != "RUNNING":
+                self._tell(job, jobStatus="RUNNING")
+            return
+        code = self._node.plays[meta["uid"]].status
+        if code == 0:
+            done = status.get("succeeded", 0) + 1
+            self._tell(job, jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", succeeded=done)
+            return
+        failed = status.get("failed", 0) + 1
+        again = failed < job["spec"].get("backoffLimit", 0) + 1
+        self._tell(
+            job,
+            jobDeploymentStatus="Retrying" if again else "Failed",
+            jobStatus="FAILED",
+            failed=failed,
+            reason="AppFailed",
+            message=f"Job entrypoint command failed with exit code {code}, last available logs:\n",
+        )
+
+    def _clear(self, job: Object) -> None:
+        """Before the next try: what the last one had is deleted, and gone."""
+        namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+        parts = [("rayclusters", job["status"]["rayClusterName"]), ("jobs", name)]
+        there = [part for part in parts if self._api.get(part[0], namespace, part[1])]
+        for resource, each in there:
+            self._api.delete(resource, namespace, each, propagationPolicy="Background")
+        if not there:
+            empty = dict.fromkeys(("rayClusterName", "jobId", "message", "reason", "jobStatus"))
+            self._tell(job, jobDeploymentStatus="", **empty)
+
+    def _step_cluster(self, cluster: Object) -> None:
+        meta = cluster["metadata"]
+        if cluster.get("status", {}).get("state") == "ready":
+            return
+        namespace, name = meta["namespace"], meta["name"]
+        mine = self._api.list("pods", namespace=namespace, labels=f"ray.io/cluster={name}")
+        if not mine:
+            self._make_parts(cluster)
+        elif all(pod["status"].get("phase") == "Running" for pod in mine):
+            status = {"status": {"state": "ready"}}
+            self._api.patch("rayclusters", namespace, f"{name}/status", status)
+
+    def _make_parts(self, cluster: Object) -> None:
+        """One pod of each template that has any, so that the server judges them all."""
+        name, spec = cluster["metadata"]["name"], cluster["spec"]
+        head = spec["headGroupSpec"]
+        account = head["template"]["spec"]["serviceAccountName"]
+        if not spec["authOptions"].get("secretName"):
+            token = {"auth_token": secrets.token_hex(16)}
+            self._make("secrets", cluster, name, stringData=token)
+        if spec["enableInTreeAutoscaling"]:
+            self._make("roles", cluster, name, rules=RULES)
+            role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+            subject = {"kind": "ServiceAccount", "name": account}
+            subject["namespace"] = cluster["metadata"]["namespace"]
+            self._make("rolebindings", cluster, name, roleRef=role, subjects=[subject])
+        groups = [("head", "headgroup", head["template"])]
+        groups += [
+            ("worker", group["groupName"], group["template"])
+            for group in spec["workerGroupSpecs"]
+            if group["maxReplicas"]
+        ]
+        for kind, group, template in groups:
+            labels = template["metadata"].get("labels", {}) | {
+                "ray.io/is-ray-node": "yes",
+                "ray.io/cluster": name,
+                "ray.io/node-type": kind,
+                "ray.io/group": group,
+            }
+            pod = f"{name}-{group}-{secrets.token_hex(3)[:5]}"
+            self._make("pods", cluster, pod, labels=labels, spec=template["spec"])
+
+    def _make(
+        self,
+        resource: str,
+        owner: Object,
+        name: str,
+        *,
+        labels: Object | None = None,
+        **body: object,
+    ) -> None:
+        """Something that goes when its owner is deleted."""
+        meta = owner["metadata"]
+        reference = {key: owner[key] for key in ("apiVersion", "kind")}
+        reference |= {"name": meta["name"], "uid": meta["uid"], "controller": True}
+        metadata = {"name": name, "labels": labels or {}, "ownerReferences": [reference]}
+        try:
+            self._api.create(resource, meta["namespace"], {"metadata": metadata, **body})
+        except RefusedError as error:
+            if error.status == 422:
+                self.complaints.append(str(error))
+            if error.status != 409:  # there already, from a step that was cut short
+                raise
+
+    def _tell(self, job: Object, **status: object) -> None:
+        meta = job["metadata"]
+        change = {"status": status}
+        self._api.patch("rayjobs", meta["namespace"], f"{meta['name']}/status", change)
