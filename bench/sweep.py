@@ -1,11 +1,12 @@
-"""What a sweep costs beside its trials, and what is left of it: `python bench/sweep.py`.
+"""What a sweep costs beside its trials, and what is left of it: `python bench/sweep.py [PART ...]`.
 
-Eight short trials of two workers, one at a time, on a Ray cluster of this machine that stays up:
-ours; a shell loop of the same eight `orchestrator.run`; bare Tune over bare Train on the same
-network (bench/peers/ray_tune.py). Seconds by the clock, all trials whole. Then with ASHA, ours and
-bare: the seconds after the sweep's end until no placement group of it is left (60 at most), and how
-many there were. At last ours again, its driver killed at five random moments (fixed seed) and
-started again by the same command: trials run twice, steps done twice, MLflow runs beyond one each.
+Eight short trials of two workers, one at a time, on a Ray cluster of this machine that stays up.
+`seconds`, by the clock, all trials whole: a shell loop of eight `orchestrator.run`; ours; bare Tune
+over bare Train on the same network (bench/peers/ray_tune.py), whose trials take a CPU of their own.
+`left`: with ASHA, ours and bare, the seconds after the sweep's end until no placement group of it
+is left (60 at most), and how many there were. `killed`: ours again, its driver killed at five
+random moments (fixed seed) and started again by the same command: trials run twice, steps done
+twice, MLflow runs beyond one each. A part that is not named keeps its figures of before.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ print(len(used))
 
 
 class Cluster:
-    """A head of this machine with two CPUs, and a site below `folder`."""
+    """A head of this machine with three CPUs, and a site below `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,7 +73,7 @@ class Cluster:
         }
 
     def __enter__(self) -> Cluster:
-        start = f"{Path(sys.executable).parent}/ray start --head --block --num-cpus 2 --num-gpus 0"
+        start = f"{Path(sys.executable).parent}/ray start --head --block --num-cpus 3 --num-gpus 0"
         options = f"--port {PORT} --node-ip-address 127.0.0.1 --temp-dir {self.folder}/ray"
         without = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
         with (self.folder / "head.log").open("wb") as log:
@@ -197,36 +198,49 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
                 each.kill()
 
 
+def seconds(cluster: Cluster) -> dict[str, float]:
+    """Of eight whole trials, by kind."""
+    out, began = {}, time.monotonic()
+    for value in LAMBDAS:
+        command = ["-m", "orchestrator.run", "vgan_unfiltered", *GIVEN]
+        cluster.run("loop", *command, f"model.mask_lambda={value}")
+    out["shell_loop"] = time.monotonic() - began
+    out["ours"] = cluster.run("ours", *ours("none"))
+    out["bare"] = cluster.run("bare", *bare(cluster.folder / "bare"))
+    print(f"{'eight trials':24}{'seconds':>9}{'x bare Tune':>13}")
+    for kind, took in out.items():
+        print(f"{kind:24}{took:9.1f}{took / out['bare']:13.2f}", flush=True)
+    return out
+
+
+def left_by_asha(cluster: Cluster) -> dict[str, dict[str, float]]:
+    """What a sweep that stops trials leaves, by kind."""
+    out = {}
+    cluster.run("ours-asha", *ours("asha"))
+    out["ours"] = left(cluster)
+    cluster.run("bare-asha", *bare(cluster.folder / "bare-asha", "--asha"))
+    out["bare"] = left(cluster)
+    for kind, rest in out.items():
+        print(f"{kind}: {rest['groups']:.0f} groups left, gone in {rest['seconds']:.1f} s")
+    return out
+
+
+PARTS = {"seconds": seconds, "left": left_by_asha, "killed": killed}
+
+
 def main() -> None:
     """Measures, prints, writes."""
-    found: dict[str, Any] = {"trials": TRIALS, "steps": STEPS, "workers": 2}
-    with tempfile.TemporaryDirectory() as name, Cluster(Path(name)) as cluster:
-        folder = Path(name)
-        began = time.monotonic()
-        for value in LAMBDAS:
-            command = ["-m", "orchestrator.run", "vgan_unfiltered", *GIVEN]
-            cluster.run("loop", *command, f"model.mask_lambda={value}")
-        found["shell_loop_s"] = time.monotonic() - began
-        found["ours_s"] = cluster.run("ours", *ours("none"))
-        found["bare_s"] = cluster.run("bare", *bare(folder / "bare"))
-        print(f"{'eight trials':24}{'seconds':>9}{'x bare Tune':>13}")
-        for kind in ("shell_loop", "ours", "bare"):
-            seconds = found[f"{kind}_s"]
-            print(f"{kind:24}{seconds:9.1f}{seconds / found['bare_s']:13.2f}", flush=True)
-        cluster.run("ours-asha", *ours("asha"))
-        found["ours_left"] = left(cluster)
-        cluster.run("bare-asha", *bare(folder / "bare-asha", "--asha"))
-        found["bare_left"] = left(cluster)
-        found["killed"] = killed(cluster)
-    for kind in ("ours", "bare"):
-        rest = found[f"{kind}_left"]
-        print(
-            f"{kind}: {rest['groups']:.0f} placement groups left, gone in {rest['seconds']:.1f} s"
-        )
-    print("driver killed 5 times:", ", ".join(f"{k} {v}" for k, v in found["killed"].items()))
-    RESULT.write_text(json.dumps(found, indent=1) + "\n")
-    assert found["killed"]["run_twice"] == found["killed"]["mlflow_runs_too_many"] == 0
-    assert found["ours_left"]["groups"] == 0, "a sweep leaves no placement group"
+    found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    found |= {"trials": TRIALS, "steps": STEPS, "workers": 2}
+    for part in sys.argv[1:] or PARTS:
+        with tempfile.TemporaryDirectory() as name, Cluster(Path(name)) as cluster:
+            found[part] = PARTS[part](cluster)
+        RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    if "killed" in found:
+        print(f"driver killed {KILLS} times:", found["killed"])
+        assert found["killed"]["run_twice"] == found["killed"]["mlflow_runs_too_many"] == 0
+    if "left" in found:
+        assert found["left"]["ours"]["groups"] == 0, "a sweep leaves no placement group"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ and the code that travels with a model are the only ones that know MLflow.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ EXPERIMENT_TAG = "orchestrator.experiment"
 HEARTBEAT_TAG = "orchestrator.heartbeat"
 REPRODUCES_TAG = "orchestrator.reproduces"  # the name of the run that one was made to compare with
 NOTE_TAG = "mlflow.note.content"
+_OUR_NOTE_TAG = "orchestrator.note_sha256"  # of the note as we wrote it last
 HEARTBEAT_S = 30.0
 SILENT_S = 300.0
 BATCH = 900  # MLflow takes 1,000 metrics a request.
@@ -234,10 +236,13 @@ def _send_tags(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) ->
 
 
 def _send_notes(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
-    """Only where there is none: people may have written their own."""
+    """Only where there is none, or what we wrote: people may have written their own."""
     there = mlflow.get_run(run)
-    if NOTE_TAG not in there.data.tags:
+    tags, digest = there.data.tags, hashlib.sha256(record["run"].encode()).hexdigest()
+    ours = tags.get(_OUR_NOTE_TAG)
+    if NOTE_TAG not in tags or hashlib.sha256(tags[NOTE_TAG].encode()).hexdigest() == ours:
         mlflow.set_tag(run, NOTE_TAG, record["run"])
+        mlflow.set_tag(run, _OUR_NOTE_TAG, digest)
     experiment = mlflow.get_experiment(there.info.experiment_id)
     for tag, text in record["experiment"].items():
         if tag not in experiment.tags:

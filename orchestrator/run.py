@@ -15,7 +15,7 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import command
 from orchestrator.archive import generation, progress
@@ -23,6 +23,9 @@ from orchestrator.config import Experiment, flat, plain, run_name
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.hardware import find_machine
 from orchestrator.site import Site
+
+if TYPE_CHECKING:
+    from shards.read import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,34 +114,9 @@ def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan,
     A dataset that can be made is made. Raises ValueError or OSError, with a message for the user,
     when the run cannot be.
     """
-    from orchestrator.conditions import conditions_of
-    from orchestrator.provided import provide
-    from orchestrator.start import new_learner
-    from shards.read import Reader, Slice, open_dataset
     from shards.storage import open_store
 
-    data = experiment.data
-    provide(data.name, site)
-    try:
-        dataset = open_dataset(site.dataset(data.name), data.fraction)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}. Build one with: python -m shards.ingest VIDEOS {site.dataset(data.name)}, "
-            f"or the sample data with: python -m shards.demo {site.dataset('demo')} "
-            "and data.name=demo; SHARDS_ROOT says where datasets are"
-        ) from None
-    Reader(
-        dataset,
-        seed=experiment.seed,
-        slice=Slice(rank=0, world_size=1, global_batch=data.global_batch),
-        block_shards=data.block_shards,
-    )
-    if dataset.manifest.clip.shape != experiment.model.clip_shape:
-        raise ValueError(
-            f"data.name={data.name!r}: its clips are {dataset.manifest.clip.shape} (T, H, W, C), "
-            f"{experiment.name} learns from {experiment.model.clip_shape}"
-        )
-    conditions_of(new_learner(experiment, site), dataset)
+    dataset, data = _fitting_dataset(experiment, site), experiment.data
     name = generation(site, run_name(experiment, dataset.version), fresh=fresh)
     state, step = progress(open_store(site.run(name)))
     learner = experiment.model.build()
@@ -168,6 +146,38 @@ def make_plan(experiment: Experiment, site: Site, *, fresh: bool) -> tuple[Plan,
         resumes_at_step=step,
     )
     return plan, dataset.version
+
+
+def _fitting_dataset(experiment: Experiment, site: Site) -> Dataset:
+    """The experiment's dataset, which has been tried on its batch, its clips and conditions."""
+    from orchestrator.conditions import conditions_of
+    from orchestrator.provided import provide
+    from orchestrator.start import new_learner
+    from shards.read import Reader, Slice, open_dataset
+
+    data = experiment.data
+    provide(data.name, site)
+    try:
+        dataset = open_dataset(site.dataset(data.name), data.fraction)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}. Build one with: python -m shards.ingest VIDEOS {site.dataset(data.name)}, "
+            f"or the sample data with: python -m shards.demo {site.dataset('demo')} "
+            "and data.name=demo; SHARDS_ROOT says where datasets are"
+        ) from None
+    Reader(
+        dataset,
+        seed=experiment.seed,
+        slice=Slice(rank=0, world_size=1, global_batch=data.global_batch),
+        block_shards=data.block_shards,
+    )
+    if dataset.manifest.clip.shape != experiment.model.clip_shape:
+        raise ValueError(
+            f"data.name={data.name!r}: its clips are {dataset.manifest.clip.shape} (T, H, W, C), "
+            f"{experiment.name} learns from {experiment.model.clip_shape}"
+        )
+    conditions_of(new_learner(experiment, site), dataset)
+    return dataset
 
 
 def show(value: dict[str, Any], *, as_json: bool) -> None:

@@ -29,6 +29,7 @@ from orchestrator.tracking import Tracker
 from shards.storage import open_store
 
 REFRESH_S = 30.0
+NOTE_CHARACTERS = 8000  # more MLflow cuts off; trials.md has all
 SWEEP_TAG = "orchestrator.sweep"
 PARENT_TAG = "mlflow.parentRunId"
 _log = logging.getLogger(__name__)
@@ -179,7 +180,8 @@ class Parent:
         table, tracker = self._table, self._tracker
         rows = [table.row(trial) for trial in trials.values()]
         text = table.markdown(trials)
-        tracker.tags({"mlflow.note.content": self._note(trials, text), **self._leading(trials)})
+        tracker.notes(run=self._note(trials, text))
+        tracker.tags(self._leading(trials))
         told = sum(len(trial.curve) for trial in trials.values())
         counts = {f"sweep/{s}": 0.0 for s in ("running", "finished", "stopped", "failed")}
         for trial in trials.values():
@@ -203,14 +205,16 @@ class Parent:
         )
         space = "\n".join(f"- `{path}`: {values}" for path, values in sweep.space.items())
         done = sum(trial.state != "running" for trial in trials.values())
-        return (
+        said = (
             f"**{sweep.about}**\n\n`{self._name}`: `{sweep.base}` over\n{space}\n\n"
             f"Looking for `{sweep.objectives}` by {sweep.searcher}, trials stopped by "
             f"{sweep.scheduler}. {done} of {len(trials)} trials are over; so far {cost}.\n\n"
-            "Under Artifacts: `gallery/` has every trial's samples of the same noise, `plots/` the "
-            f"curves. All of it beside each other: `python -m orchestrator.compare {self._name}`."
-            f"\n\n{text}\n"
+            "Under Artifacts: `trials.md` is the table below, `gallery/` has every trial's samples "
+            "of the same noise, `plots/` the curves. All of it beside each other: "
+            f"`python -m orchestrator.compare {self._name}`.\n\n"
         )
+        rows = text[: NOTE_CHARACTERS - len(said)]
+        return said + (text if rows == text else rows.rpartition("\n")[0])
 
     def _leading(self, trials: Mapping[int, Trial]) -> dict[str, Any]:
         best = self._table.best(trials)

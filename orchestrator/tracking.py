@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.machine import Machine
@@ -94,9 +95,9 @@ class Tracker:
         """Tags of the run; the newest value stands."""
         self._outbox.append({"kind": "tags", "values": {k: str(v) for k, v in values.items()}})
 
-    def notes(self, *, run: str, experiment: Mapping[str, str]) -> None:
-        """Markdown that MLflow shows with the run, and tags of its experiment, each only where
-        there is none yet."""
+    def notes(self, *, run: str, experiment: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Markdown that MLflow shows with the run, unless a person has changed it since it was told
+        last, and tags of its experiment, each only where there is none yet."""
         self._outbox.append({"kind": "notes", "run": run, "experiment": dict(experiment)})
 
     def artifact(self, name: str, data: bytes, *, slider: tuple[str, int] | None = None) -> None:

@@ -10,6 +10,7 @@ from orchestrator import run
 from orchestrator.mlflow_runs import NOTE_TAG, find_run
 from orchestrator.registry import download, mark_best
 from orchestrator.site import Site
+from orchestrator.tracking import Tracker
 
 SMALL = ["vgan_golf", "data.name=squares", "data.global_batch=3", "model.width=1"]
 SMALL += ["budget.samples=1", "budget.steps=2", "resources.use_gpu=false", "resources.threads=1"]
@@ -58,3 +59,16 @@ def test_note_that_a_person_wrote_stays(site, capsys):
     (site / f"runs/{name}/result.json").unlink()  # as if it had not ended: it is driven again
     assert run.main(SMALL) == 0
     assert mlflow.get_run(run_id).data.tags[NOTE_TAG] == "The one with the flicker."
+
+
+def test_note_that_is_refreshed_is_the_newest_until_a_person_changes_it(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow = MlflowClient(uri)
+    for told, shown in [("one", "one"), ("two", "two"), (None, "mine"), ("three", "mine")]:
+        if told is None:
+            mlflow.set_tag(find_run(mlflow, "r").info.run_id, NOTE_TAG, "mine")
+            continue
+        tracker = Tracker(uri=uri, run="r", outbox=tmp_path, writer="driver", creates="vgan")
+        tracker.notes(run=told)
+        assert tracker.close(timeout_s=60)
+        assert find_run(mlflow, "r").data.tags[NOTE_TAG] == shown

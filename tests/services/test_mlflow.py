@@ -101,6 +101,18 @@ def test_run_interrupted_and_resumed_is_one_run_and_all_commands_read_it(
     assert [cell["ours"]["runs"] for cell in cells if cell["ours"]] == [[name]]
     assert reproduce.main([run_id, "--json"]) == 0
     assert _last(capsys)["verdict"] == "bit-identical"
+    assert run.main([*SMALL, "optim.lr=0.5"]) == 0
+    other = _last(capsys)["run"]
+    assert compare.main([name, other, "--json", *out]) == 0
+    compared = _last(capsys)
+    assert compared["differing"] == ["optim.lr"]
+    (curves,) = [each for each in compared["curves"] if each["metric"] == "train/loss"]
+    for each in (name, other):
+        history = mlflow.get_metric_history(find_run(mlflow, each).info.run_id, "train/loss")
+        assert curves["runs"][each]["steps"] == [told.step for told in history]
+        assert curves["runs"][each]["values"] == pytest.approx([told.value for told in history])
+    (page,) = (tmp_path / "out").glob("*.html")
+    assert page.read_text().count("data:image/") >= 2, "samples of both, from S3"
     _require_pages(server, here.experiment_id, name)
 
 
