@@ -29,10 +29,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from orchestrator import command, compare_runs, figures
+from orchestrator import command, figures
+from orchestrator.comparing import runs as comparing
+from orchestrator.comparing.histories import Histories
 from orchestrator.config import flat, identity, suggest
 from orchestrator.experiments import EXPERIMENTS
-from orchestrator.mlflow_histories import Histories
 from orchestrator.mlflow_runs import Finished, finished_runs
 from orchestrator.paper_tables import TABLES, PaperTable
 from orchestrator.site import Site
@@ -77,8 +78,8 @@ def main(argv: list[str] | None = None) -> int:
             text, paths, result = _paper(given.paper, given.runs, site, out)
         else:
             histories = Histories(site.mlflow_uri)
-            found = compare_runs.find(given.runs, site, histories)
-            made = compare_runs.compare(found, histories, out, metric=given.metric, mode=given.mode)
+            found = comparing.find(given.runs, site, histories)
+            made = comparing.compare(found, histories, out, metric=given.metric, mode=given.mode)
             text, paths, result = made.said, made.paths, made.plain
     except (ValueError, OSError) as error:
         return command.wrong_call(error)
@@ -98,7 +99,7 @@ def _paper(
     table = TABLES[name]
     finished = finished_runs(site.mlflow_uri)
     if runs:
-        named = compare_runs.find(runs, site, Histories(site.mlflow_uri))
+        named = comparing.find(runs, site, Histories(site.mlflow_uri))
         names = {run.name for run in named.runs}
         finished = [run for run in finished if run.name in names]
     found = filled(table, finished)

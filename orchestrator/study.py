@@ -28,9 +28,9 @@ from orchestrator import command
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.config import require, suggest
 from orchestrator.site import Site
-from orchestrator.study_answers import DATABASE, Answers
-from orchestrator.study_clips import Material, prepare
-from orchestrator.study_plan import Study
+from orchestrator.studying.answers import DATABASE, Answers
+from orchestrator.studying.clips import Material, prepare
+from orchestrator.studying.plan import Study
 from orchestrator.trained import find_trained
 from shards.dataset import Dataset, open_dataset
 from shards.quarantine import DataFault
@@ -112,8 +112,8 @@ def serve(answers: Answers, listening: socket.socket) -> None:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    from orchestrator.study_limits import Limits
-    from orchestrator.study_server import server
+    from orchestrator.studying.limits import Limits
+    from orchestrator.studying.server import server
 
     signal.signal(signal.SIGTERM, interrupt)  # uvicorn raises it again once it has shut down
     try:
@@ -194,19 +194,21 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _tell(folders: list[Path], site: Site, *, export: str | None, report: bool) -> None:
-    from orchestrator import postscript, study_report, study_table
+    from orchestrator import postscript
+    from orchestrator.studying import report as reporting
+    from orchestrator.studying import table as tables
 
     reports, table = [], ""
     for number, folder in enumerate(folders):
         with closing(Answers(folder)) as answers:
             rows = answers.all()
-            text = study_report.to_csv(answers.study, rows)
+            text = reporting.to_csv(answers.study, rows)
             table += text if number == 0 else text.partition("\n")[2]
-            reports.append(study_report.report(answers.study, rows))
+            reports.append(reporting.report(answers.study, rows))
         if report:
-            files = {"answers.csv": text, "report.txt": study_table.as_text(reports[-1])}
+            files = {"answers.csv": text, "report.txt": tables.as_text(reports[-1])}
             told = {f"study/{folder.name}/{name}": t.encode() for name, t in files.items()}
-            for run, metrics in study_report.by_run(reports[-1]).items():
+            for run, metrics in reporting.by_run(reports[-1]).items():
                 steps = Checkpoints(open_store(site.run(run)), keep=2).steps() or [0]
                 postscript.add(site, run, step=steps[-1], metrics=metrics, files=told)
     if export == "-":
@@ -214,9 +216,9 @@ def _tell(folders: list[Path], site: Site, *, export: str | None, report: bool) 
     elif export is not None:
         Path(export).write_text(table)
     if report and len(reports) == 1:
-        print(study_table.as_text(reports[0]))
+        print(tables.as_text(reports[0]))
     elif report:
-        print(study_table.side_by_side(reports))
+        print(tables.side_by_side(reports))
 
 
 if __name__ == "__main__":

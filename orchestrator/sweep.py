@@ -22,12 +22,12 @@ from typing import Any
 
 from orchestrator import command
 from orchestrator.config import Experiment, override
-from orchestrator.journal import Journal
 from orchestrator.run import make_plan, show
-from orchestrator.search import Search
 from orchestrator.site import Site
-from orchestrator.space import Space, assignments, parse_space
-from orchestrator.sweep_plan import Planned, facts
+from orchestrator.sweeping.journal import Journal
+from orchestrator.sweeping.plan import Planned, facts
+from orchestrator.sweeping.search import Search
+from orchestrator.sweeping.space import Space, assignments, parse_space
 from orchestrator.sweeps import SWEEPS, resolve_sweep, sweep_name
 from shards.storage import open_store
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         if given.plan:
             show(described(planned), as_json=given.json)
             return 0
-        from orchestrator.sweeping import Sweeping
+        from orchestrator.sweeping.start import Sweeping
 
         sweeping = Sweeping(planned, as_json=given.json)
     except (ValueError, OSError) as error:

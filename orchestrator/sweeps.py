@@ -24,7 +24,7 @@ class Sweep:
     """What is varied, what is looked for, and when a trial or the sweep ends.
 
     about: the question, in a sentence. base: the experiment that every trial overrides.
-    space: values by dotted path, see `orchestrator.space`.
+    space: values by dotted path, see `orchestrator.sweeping.space`.
     objectives: `metric:min` or `metric:max` of a training window, several with commas (no
     scheduler then). searcher: "grid" takes all points in turn, "random" draws, "tpe" is Optuna's
     Tree-structured Parzen Estimator, of several objectives too.

@@ -26,8 +26,8 @@ from orchestrator.experiments import EXPERIMENTS
 from orchestrator.mlflow_runs import create_run
 from orchestrator.site import Site
 from orchestrator.study import main
-from orchestrator.study_answers import Answers, clip_file
-from orchestrator.study_plan import CHECK, NOISE, REFERENCE
+from orchestrator.studying.answers import Answers, clip_file
+from orchestrator.studying.plan import CHECK, NOISE, REFERENCE
 from shards.storage import open_store
 
 SMALL = ["model.width=1", "data.name=squares"]
