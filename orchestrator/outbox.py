@@ -45,10 +45,16 @@ class Outbox:
             self._take(self._store)
 
     def append(self, record: Record) -> None:
-        """Keeps `record` (JSON-able)."""
-        line = json.dumps(record) + "\n"
-        with self._lock, self._records.open("a") as file:
-            file.write(line)
+        """Keeps `record` (JSON-able). Raises OSError, and keeps no part of it, on a full disk."""
+        line = (json.dumps(record) + "\n").encode()
+        with self._lock, self._records.open("ab", buffering=0) as file:
+            begin, written = file.tell(), 0
+            try:
+                while written < len(line):
+                    written += file.write(line[written:])
+            except OSError as error:
+                file.truncate(begin)
+                raise OSError(error.errno, error.strerror, str(self._records)) from None
 
     def pending(self, limit: int) -> tuple[list[Record], int]:
         """(up to `limit` unsent records, the mark to pass to `sent` once they are sent)."""

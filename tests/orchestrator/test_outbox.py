@@ -1,3 +1,7 @@
+import resource
+
+import pytest
+
 from orchestrator.outbox import Outbox
 
 
@@ -25,6 +29,20 @@ def test_outbox_half_written_line_is_cut_off_and_appending_goes_on(tmp_path):
     healed = Outbox(tmp_path, "w")
     healed.append({"step": 2})
     assert [r["step"] for r in healed.pending(10)[0]] == [0, 2]
+
+
+def test_outbox_record_for_which_there_is_no_room_is_refused_whole(tmp_path):
+    box = Outbox(tmp_path, "w")
+    box.append({"step": 0})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))  # a disk with room for half of it
+    try:
+        with pytest.raises(OSError, match=r"w\.jsonl"):
+            box.append({"step": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    box.append({"step": 2})
+    assert box.pending(10)[0] == [{"step": 0}, {"step": 2}]
 
 
 def test_outbox_line_that_is_being_written_waits_until_it_is_whole(tmp_path):
