@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from statistics import median, median_low
 from typing import Any
@@ -20,7 +21,7 @@ from orchestrator.accounts import Accounts, Note
 from orchestrator.conditions import conditions_of
 from orchestrator.config import Experiment
 from orchestrator.history import ACCOUNTS
-from orchestrator.loop import Loop, SamplesDue, StepsDone, to_video
+from orchestrator.loop import Loop, SamplesDue, Spent, StepsDone, to_video
 from orchestrator.provenance import DEVICE_TAG, device_name
 from orchestrator.tracking import SystemMetrics, Tracker, node_of
 from shards.read import Dataset, Reader, Slice
@@ -132,9 +133,9 @@ class Reporter:
     def _metrics(self, event: StepsDone) -> None:
         now = time.monotonic()
         wall_s, self._window_started = now - self._window_started, now
-        mine, steps = event.spent[0], event.steps
-        for account in ("compute", "collective", "data_wait"):
-            self.add(account, getattr(mine, f"{account}_s"))
+        steps = event.steps
+        for account, seconds in accounted(event.spent).items():
+            self.add(account, seconds)
         rate = steps * self._global_batch / wall_s
         busy = [spent.compute_s for spent in event.spent]
         slowest = max(range(len(busy)), key=busy.__getitem__)
@@ -228,6 +229,19 @@ class Reporter:
             self._tracker.artifact("real/clips.gif", grid)
             self._tracker.artifact("real/clips.png", pictures.contact_sheet(self._clips_bthwc))
         self.add("samples", time.perf_counter() - started)
+
+
+def accounted(spent: Sequence[Spent]) -> dict[str, float]:
+    """Rank 0's seconds of a window by account. Where it waited for a worker that had waited for its
+    data longer than rank 0 itself, that is waiting for data, and no work of the collective."""
+    mine = spent[0]
+    behind = max(each.data_wait_s for each in spent) - mine.data_wait_s
+    late = min(mine.collective_s, behind)
+    return {
+        "compute": mine.compute_s,
+        "collective": mine.collective_s - late,
+        "data_wait": mine.data_wait_s + late,
+    }
 
 
 class Stragglers:

@@ -1,5 +1,7 @@
+import pytest
+
 from orchestrator.loop import Spent, StepsDone
-from orchestrator.reporter import SLOW_WINDOWS, Stragglers
+from orchestrator.reporter import SLOW_WINDOWS, Stragglers, accounted
 
 
 def _window(*busy_s):
@@ -21,3 +23,24 @@ def test_stragglers_slow_now_and_then_or_alike_are_not_named():
     stragglers = Stragglers(["a", "b"])
     windows = [_window(4.0, 6.0), _window(4.0, 4.5)] * SLOW_WINDOWS
     assert {stragglers.told(window) for window in windows} == {None}
+
+
+def _spent(compute_s, collective_s, data_wait_s):
+    given = {"compute_s": compute_s, "collective_s": collective_s, "data_wait_s": data_wait_s}
+    return Spent(**given, device_gib=0.0)
+
+
+@pytest.mark.parametrize(
+    ("others", "collective", "data_wait"),
+    [
+        ([_spent(5, 0, 3.5)], 1, 3.5),  # 3 s of the wait for rank 1 were its wait for data
+        ([_spent(5, 0, 0.5), _spent(8, 0, 0.25)], 4, 0.5),  # rank 2 computed for long
+        ([_spent(5, 0, 20)], 0, 4.5),  # no more than rank 0 waited
+        ([], 4, 0.5),
+    ],
+)
+def test_accounted_wait_for_a_worker_that_waits_for_data_is_a_wait_for_data(
+    others, collective, data_wait
+):
+    told = accounted([_spent(5, 4, 0.5), *others])
+    assert told == {"compute": 5, "collective": collective, "data_wait": data_wait}
