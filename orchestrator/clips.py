@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from orchestrator.config import suggest
+from orchestrator.overrides import suggest
 from orchestrator.pictures import Pixels
 from orchestrator.provided import provide
 from orchestrator.site import Site

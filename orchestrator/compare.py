@@ -32,9 +32,10 @@ from typing import Any
 from orchestrator import command, figures
 from orchestrator.comparing import runs as comparing
 from orchestrator.comparing.histories import Histories
-from orchestrator.config import flat, identity, suggest
+from orchestrator.config import flat, identity
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.mlflow_runs import Finished, finished_runs
+from orchestrator.overrides import suggest
 from orchestrator.paper_tables import TABLES, PaperTable
 from orchestrator.site import Site
 

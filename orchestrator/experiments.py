@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator import sync_draw_experiments, vgan_experiments, video_vae_experiments
-from orchestrator.config import Experiment, flat, override, suggest
+from orchestrator.config import Experiment, flat
+from orchestrator.overrides import override, suggest
 
 _PAPERS = (vgan_experiments, sync_draw_experiments, video_vae_experiments)
 

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from orchestrator.config import suggest
+from orchestrator.overrides import suggest
 
 ASSUMED_MFU = 0.3
 

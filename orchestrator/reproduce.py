@@ -24,11 +24,12 @@ from dataclasses import asdict
 
 from orchestrator import command, postscript
 from orchestrator.archive import generation
-from orchestrator.config import Experiment, flat, identity, override, require
+from orchestrator.config import Experiment, flat, identity, require
 from orchestrator.differences import Difference, differences, version_here
 from orchestrator.experiments import assignments, find
 from orchestrator.launch import launch
 from orchestrator.mlflow_runs import REPRODUCES_TAG
+from orchestrator.overrides import override
 from orchestrator.record import Record, read_curves, read_record
 from orchestrator.run import make_plan
 from orchestrator.sameness import TOLERANCE, Sameness, same

@@ -26,7 +26,8 @@ from types import FrameType
 
 from orchestrator import command
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import require, suggest
+from orchestrator.config import require
+from orchestrator.overrides import suggest
 from orchestrator.site import Site
 from orchestrator.studying.answers import DATABASE, Answers
 from orchestrator.studying.clips import Material, prepare

@@ -21,7 +21,8 @@ from types import FrameType
 from typing import Any
 
 from orchestrator import command
-from orchestrator.config import Experiment, override
+from orchestrator.config import Experiment
+from orchestrator.overrides import override
 from orchestrator.run import make_plan, show
 from orchestrator.site import Site
 from orchestrator.sweeping.journal import Journal

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from orchestrator.config import Experiment, free, identity, override, require, suggest
+from orchestrator.config import Experiment, free, identity, require
 from orchestrator.experiments import resolve
 from orchestrator.hardware import find_machine
+from orchestrator.overrides import override, suggest
 
 Searcher = Literal["grid", "random", "tpe"]
 Scheduler = Literal["none", "asha", "median", "pbt"]

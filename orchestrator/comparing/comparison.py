@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from orchestrator.comparing.histories import RunRecord
-from orchestrator.config import suggest
+from orchestrator.overrides import suggest
 
 Mode = Literal["min", "max"]
 SEED = "seed"

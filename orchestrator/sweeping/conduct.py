@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-from orchestrator.config import suggest
 from orchestrator.history import STOP
+from orchestrator.overrides import suggest
 from orchestrator.sweeping.journal import Journal, Trial
 from orchestrator.sweeping.plan import Planned
 from orchestrator.sweeping.search import Search

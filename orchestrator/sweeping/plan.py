@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from orchestrator.config import Experiment, override, run_name
+from orchestrator.config import Experiment, run_name
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.sweeping.space import Space, assignments
 from orchestrator.sweeps import Sweep, definition

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.config import Experiment, flat, parse_value
+from orchestrator.config import Experiment, flat
 from orchestrator.mlflow_runs import find_run
+from orchestrator.overrides import parse_value
 from orchestrator.reporter import SAMPLES
 from orchestrator.site import Site
 from orchestrator.sweeping.gallery import gallery

@@ -14,7 +14,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.config import Experiment, flat, override, suggest
+from orchestrator.config import Experiment, flat
+from orchestrator.overrides import override, suggest
 
 GRID_MOST = 10_000
 

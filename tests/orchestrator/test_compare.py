@@ -8,9 +8,10 @@ from mlflow.entities import Param
 from PIL import Image
 
 from orchestrator.compare import filled, main
-from orchestrator.config import flat, identity, override
+from orchestrator.config import flat, identity
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.mlflow_runs import EXPERIMENT_TAG, create_run, finished_runs
+from orchestrator.overrides import override
 from orchestrator.paper_tables import TABLES
 from orchestrator.site import Site
 

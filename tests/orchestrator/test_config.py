@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
-from orchestrator.config import flat, identity, override, run_name
+from orchestrator.config import flat, identity, run_name
 from orchestrator.experiments import EXPERIMENTS, SCALES, resolve
+from orchestrator.overrides import override
 
 GOLF = EXPERIMENTS["vgan_golf"]
 

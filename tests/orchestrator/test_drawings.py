@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from orchestrator import drawings, pictures
-from orchestrator.config import override
 from orchestrator.evaluate import main
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.generate import main as generate_main
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.trained import find_trained
 from shards.bouncing import Bouncing, find_glyphs

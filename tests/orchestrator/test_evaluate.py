@@ -12,10 +12,10 @@ from PIL import Image
 
 from models.metrics import frechet_distance, stillness
 from orchestrator import pictures
-from orchestrator.config import override
 from orchestrator.evaluate import main
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.mlflow_runs import create_run
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.trained import find_trained
 from shards.manifest import load_manifest

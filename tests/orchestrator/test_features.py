@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.features import of_classifier, of_i3d
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.trained import find_trained
 

@@ -9,10 +9,10 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.generate import main
 from orchestrator.mlflow_runs import create_run
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.trained import find_trained
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from orchestrator.conditions import frame_values, value_names
-from orchestrator.config import override
 from orchestrator.evaluate import main as evaluate_main
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.generate import main
+from orchestrator.overrides import override
 from orchestrator.registry import save
 from orchestrator.site import Site
 from orchestrator.trained import find_trained

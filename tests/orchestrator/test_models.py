@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.loop import World
+from orchestrator.overrides import override
 from orchestrator.run import main
 from orchestrator.site import Site
 from orchestrator.start import new_learner

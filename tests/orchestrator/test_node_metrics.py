@@ -11,9 +11,9 @@ import torch.multiprocessing as mp
 from mlflow import MlflowClient
 
 from orchestrator import parallel
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.mlflow_runs import create_run, find_run
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.tracking import node_of
 from orchestrator.worker import Job, work

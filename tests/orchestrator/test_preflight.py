@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import nodes, probe
-from orchestrator.config import override
 from orchestrator.experiments import resolve
 from orchestrator.nodes import Node
+from orchestrator.overrides import override
 from orchestrator.preflight import (
     Finding,
     PreflightError,

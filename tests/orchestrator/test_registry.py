@@ -12,8 +12,8 @@ import torch
 import yaml
 from PIL import Image
 
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
+from orchestrator.overrides import override
 from orchestrator.registry import save
 from orchestrator.site import Site
 from orchestrator.trained import find_trained

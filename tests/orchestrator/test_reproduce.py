@@ -6,8 +6,8 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator import provenance, reproduce, run
-from orchestrator.config import override
 from orchestrator.mlflow_runs import find_run, finished_runs
+from orchestrator.overrides import override
 from orchestrator.site import Site
 
 SMALL = ["vgan_golf", "data.name=squares", "data.global_batch=3", "model.width=1"]

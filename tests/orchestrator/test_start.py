@@ -7,8 +7,8 @@ import torch
 
 from models.vgan import VganConfig
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
+from orchestrator.overrides import override
 from orchestrator.provided import PROVIDED, provide
 from orchestrator.site import Site
 from orchestrator.start import new_learner

@@ -21,9 +21,10 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import override, plain
+from orchestrator.config import plain
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.mlflow_runs import create_run
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.study import main
 from orchestrator.studying.answers import Answers, clip_file

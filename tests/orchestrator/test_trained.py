@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from models.vgan import VganConfig
 from orchestrator import registry
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.mlflow_runs import create_run
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.trained import find_trained
 from shards.storage import LocalStore

@@ -8,10 +8,10 @@ import torch
 
 from orchestrator.accounts import AWAY, WORK
 from orchestrator.checkpoint import Checkpoints
-from orchestrator.config import override
 from orchestrator.experiments import EXPERIMENTS
 from orchestrator.gauges import RANK_GAUGES, RUN_GAUGES
 from orchestrator.loop import World
+from orchestrator.overrides import override
 from orchestrator.site import Site
 from orchestrator.worker import DivergedError, Job, work
 from shards.dataset import open_dataset
