@@ -5,9 +5,9 @@ it runs the same in a Ray Train worker, in a test and alone.
 
 What it goes through on its own: it starts from the newest checkpoint that verifies; a loss that is
 not finite or explodes rolls back to the last one with half the learning rate, a bounded number of
-times; when
-the driver asks it to stop, or its node is being taken away, it saves at the next logged step and
-leaves; when no step ends for long, every worker writes its stacks and exits, to be started again.
+times; when the driver asks it to stop, or its node is being taken away, it saves at the next logged
+step and leaves; when no step ends for long, every worker writes its stacks and exits, to be started
+again.
 """
 
 from __future__ import annotations
