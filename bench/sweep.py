@@ -74,7 +74,8 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         start = f"{Path(sys.executable).parent}/ray start --head --block --num-cpus 3 --num-gpus 0"
-        options = f"--port {PORT} --node-ip-address 127.0.0.1 --temp-dir {self.folder}/ray"
+        options = f"--port {PORT} --node-ip-address 127.0.0.1 --dashboard-port {PORT + 1}"
+        options += f" --temp-dir {self.folder}/ray"
         without = {k: v for k, v in self.environment.items() if k != "RAY_ADDRESS"}
         with (self.folder / "head.log").open("wb") as log:
             self._head = subprocess.Popen(
