@@ -23,12 +23,26 @@ GROUPS = {
 GROUP = {resource: group for group, resources in GROUPS.items() for resource in resources}
 
 
+# Forbidden in a namespace that ends, not found, conflict: the object was of a moment ago.
+PASSING = (403, 404, 409)
+
+
 class RefusedError(RuntimeError):
     """The API server says no. status: HTTP's number."""
 
     def __init__(self, response: requests.Response) -> None:
-        super().__init__(f"{response.request.method} {response.url}: {response.text[:2000]}")
+        super().__init__(f"{response.request.method} {response.url}: {response.text[:700]}")
         self.status = response.status_code
+
+
+def move_each(move: Callable[[Object], None], objects: list[Object], complaints: set[str]) -> None:
+    """Moves each, whatever the others' state; what the server says no to for good is noted."""
+    for each in objects:
+        try:
+            move(each)
+        except RefusedError as error:
+            if error.status not in PASSING:
+                complaints.add(str(error))
 
 
 class Api:

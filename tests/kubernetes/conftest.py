@@ -38,9 +38,10 @@ def cluster(_cluster: Cluster) -> Iterator[Cluster]:
     yield _cluster
     _cluster.end()
     _cluster.node.failing.clear()
-    complaints = list(_cluster.kuberay.complaints)
+    complaints = _cluster.kuberay.complaints | _cluster.node.complaints
     _cluster.kuberay.complaints.clear()
-    assert complaints == []
+    _cluster.node.complaints.clear()
+    assert complaints == set()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 
-from tests.kubernetes.api import Api, Object, RefusedError
+from tests.kubernetes.api import Api, Object, RefusedError, move_each
 from tests.kubernetes.node import SUBMITTED, Node, Play, now
 
 FINALIZER = "ray.io/rayjob-finalizer"
@@ -29,7 +29,7 @@ class KubeRay:
         self._api = api
         self._node = node
         self._plays: dict[str, list[Play]] = {}  # by a text of the job's command
-        self.complaints: list[str] = []  # what the server refused that a template led to
+        self.complaints: set[str] = set()  # what the server refused that a template led to
 
     def play(self, text: str, *plays: Play) -> None:
         """The next jobs whose command has the text go so, one try after the other."""
@@ -37,11 +37,8 @@ class KubeRay:
 
     def step(self) -> None:
         """Every object, once."""
-        for job in self._api.list("rayjobs"):
-            self._step_job(job)
-        for cluster in self._api.list("rayclusters"):
-            if "deletionTimestamp" not in cluster["metadata"]:
-                self._step_cluster(cluster)
+        move_each(self._step_job, self._api.list("rayjobs"), self.complaints)
+        move_each(self._step_cluster, self._api.list("rayclusters"), self.complaints)
 
     def _step_job(self, job: Object) -> None:
         meta, status = job["metadata"], job.get("status", {})
@@ -79,7 +76,9 @@ class KubeRay:
         cluster = self._api.get("rayclusters", meta["namespace"], name)
         if cluster is None:
             labels = meta.get("labels", {}) | origin
-            self._make("rayclusters", job, name, labels=labels, spec=job["spec"]["rayClusterSpec"])
+            body = {"apiVersion": "ray.io/v1", "kind": "RayCluster"}
+            body["spec"] = job["spec"]["rayClusterSpec"]
+            self._make("rayclusters", job, name, labels=labels, **body)
         elif cluster.get("status", {}).get("state") == "ready":
             template = job["spec"]["submitterPodTemplate"]
             template["metadata"]["labels"] |= origin
@@ -131,7 +130,7 @@ class KubeRay:
 
     def _step_cluster(self, cluster: Object) -> None:
         meta = cluster["metadata"]
-        if cluster.get("status", {}).get("state") == "ready":
+        if "deletionTimestamp" in meta or cluster.get("status", {}).get("state") == "ready":
             return
         namespace, name = meta["namespace"], meta["name"]
         mine = self._api.list("pods", namespace=namespace, labels=f"ray.io/cluster={name}")
@@ -188,8 +187,6 @@ class KubeRay:
         try:
             self._api.create(resource, meta["namespace"], {"metadata": metadata, **body})
         except RefusedError as error:
-            if error.status == 422:
-                self.complaints.append(str(error))
             if error.status != 409:  # there already, from a step that was cut short
                 raise
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.kubernetes.api import Api, Object
+from tests.kubernetes.api import Api, Object, move_each
 
 NAME = "played"
 SUBMITTED = "ray.io/originated-from-cr-name"  # a label of submitters, by KubeRay
@@ -65,6 +65,7 @@ class Node:
     def __init__(self, api: Api, *, tls: Path) -> None:
         self._api = api
         self._tls = tls
+        self.complaints: set[str] = set()  # what the server does not take from it
         self.failing: set[str] = set()  # parts of names of pods that end with an error
         self.plays: dict[str, Play] = {}  # by the uid of a submitter's RayJob
         self._of_pod: dict[tuple[str, str], Play] = {}
@@ -100,8 +101,7 @@ class Node:
 
     def step(self) -> None:
         """Every pod, once."""
-        for pod in self._api.list("pods"):
-            self._step(pod)
+        move_each(self._step, self._api.list("pods"), self.complaints)
 
     def _step(self, pod: Object) -> None:
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
@@ -110,7 +110,8 @@ class Node:
             self._api.delete("pods", namespace, name, gracePeriodSeconds=0)
         elif "nodeName" not in pod["spec"]:
             target = {"apiVersion": "v1", "kind": "Node", "name": NAME}
-            self._api.create("pods", namespace, {"target": target}, of=f"{name}/binding")
+            binding = {"metadata": {"name": name}, "target": target}
+            self._api.create("pods", namespace, binding, of=f"{name}/binding")
         elif phase == "Pending" and self._has_references(pod):
             owner = pod["metadata"]["labels"].get(SUBMITTED, "")
             if owner:

@@ -162,7 +162,8 @@ class ControlPlane:
     def _run(self, program: str, *options: str) -> None:
         with (self.folder / f"{program}.log").open("ab") as log:
             self._running[program] = subprocess.Popen(
-                [BIN / program, *options],
+                # Also when this process is killed, which ends nothing by itself.
+                ["setpriv", "--pdeathsig", "KILL", BIN / program, *options],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -21,7 +21,9 @@ NOT_RUN = ("helm install kuberay-operator ", "docker build ", "docker push ")
 def block(heading: str) -> list[str]:
     """The lines of the first code block below a heading."""
     below = TEXT.partition(f"\n## {heading}\n")[2]
-    return re.findall(r"^```\n(.*?)^```$", below, re.DOTALL | re.MULTILINE)[0].splitlines()
+    found = re.search(r"^```\n(.*?)^```$", below, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return found[1].splitlines()
 
 
 @pytest.fixture

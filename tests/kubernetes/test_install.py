@@ -14,6 +14,13 @@ from tests.kubernetes.server import ControlPlane
 LAPTOP = f"--values={CHART}/examples/laptop-kind.yaml"
 
 
+def running(cluster: Cluster, namespace: str) -> list[str]:
+    """All that runs, or makes something run, or leads to it."""
+    kinds = ("rayjobs", "rayclusters", "deployments", "statefulsets", "jobs", "pods", "services")
+    found = [(kind, cluster.api.list(kind, namespace=namespace)) for kind in kinds]
+    return [f"{kind}/{each['metadata']['name']}" for kind, items in found for each in items]
+
+
 def test_release_is_installed_shown_upgraded_and_taken_down(
     cluster: Cluster, namespace: str
 ) -> None:
@@ -35,8 +42,7 @@ def test_release_is_installed_shown_upgraded_and_taken_down(
     ended = cluster.ours("down", here)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert f"Secrets, volumes and the namespace {namespace} are left" in ended.stdout
-    for kind in ("rayclusters", "deployments", "statefulsets", "jobs", "pods", "services"):
-        until(lambda kind=kind: not cluster.api.list(kind, namespace=namespace), f"no {kind}")
+    until(lambda: running(cluster, namespace) == [], "the end of all that ran")
     again = cluster.ours("down", here)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
 

@@ -9,6 +9,7 @@ from tests.helm.manifests import CHART
 from tests.kubernetes.api import Object, until
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.node import Play
+from tests.kubernetes.person import Background
 
 LINE = ["vgan_golf", "optim.lr=1e-4", "budget.steps=9"]
 
@@ -26,13 +27,26 @@ class Jobs:
         done = self.cluster.ours(*words, self._here)
         return done.returncode, done.stdout, done.stderr
 
-    def begin(self, *words: str):  # type: ignore[no-untyped-def]
+    def begin(self, *words: str) -> Background:
         """The same, in the background."""
         return self.cluster.begin(*words, self._here)
+
+    def until_told(self, follower: Background, text: str) -> None:
+        """It has printed the text."""
+        until(lambda: text in follower.output, text, otherwise=lambda: follower.errors)
 
     def all(self) -> list[Object]:
         """The RayJobs."""
         return self.cluster.api.list("rayjobs", namespace=self.namespace)
+
+    def parts_of(self, name: str) -> list[str]:
+        """What there is of a job: itself, and what KubeRay made of it."""
+        of_it = f"ray.io/originated-from-cr-name={name}"
+        found = [("rayjobs", each) for each in self.all()]
+        for kind in ("rayclusters", "jobs", "pods"):
+            listed = self.cluster.api.list(kind, namespace=self.namespace, labels=of_it)
+            found += [(kind, each) for each in listed]
+        return [f"{kind}/{each['metadata']['name']}" for kind, each in found]
 
     def only(self) -> Object:
         """The one that there is."""
@@ -79,7 +93,7 @@ def test_submit_follows_a_job_to_its_end(jobs: Jobs) -> None:
     jobs.cluster.kuberay.play("vgan_golf", play)
     follower = jobs.begin("submit", *LINE)
     job = jobs.until_running()
-    until(lambda: "loss 0.9" in follower.output, "the log", otherwise=lambda: follower.errors)
+    jobs.until_told(follower, "loss 0.9")
     play.may_end.set()
     assert follower.wait() == 0
     name = job["metadata"]["name"]
@@ -107,7 +121,7 @@ def test_failed_job_is_tried_again_by_the_operator_and_both_tries_are_shown(jobs
     jobs.cluster.kuberay.play("vgan_golf", first, second)
     follower = jobs.begin("submit", *LINE, "--retries", "1")
     for play in (first, second):
-        until(lambda play=play: play.lines[0] in follower.output, play.lines[0])
+        jobs.until_told(follower, play.lines[0])
         play.may_end.set()
     assert follower.wait() == 0
     assert follower.output.splitlines()[1:] == ["of the first try", "of the second try"]
@@ -122,7 +136,7 @@ def test_same_line_finds_its_own_job(jobs: Jobs) -> None:
     uid = jobs.until_running()["metadata"]["uid"]
     before = jobs.cluster.plane.writes()
     follower = jobs.begin("submit", LINE[0], *reversed(LINE[1:]))
-    until(lambda: "loss 1.0" in follower.output, "the log")
+    jobs.until_told(follower, "loss 1.0")
     play.may_end.set()
     assert follower.wait() == 0
     name = jobs.only()["metadata"]["name"]
@@ -149,12 +163,9 @@ def test_down_ends_one_job_with_all_that_it_has(jobs: Jobs) -> None:
     jobs.cluster.kuberay.play("vgan_golf", Play.held("loss 1.0"))
     follower = jobs.begin("submit", *LINE)
     name = jobs.until_running()["metadata"]["name"]
-    until(lambda: "loss 1.0" in follower.output, "the log")
+    jobs.until_told(follower, "loss 1.0")
     assert jobs.ours("down", name)[0] == 0
-    for kind in ("rayjobs", "rayclusters", "jobs", "pods"):
-        labels = f"ray.io/originated-from-cr-name={name}" if kind != "rayjobs" else ""
-        found = {"namespace": jobs.namespace, "labels": labels}
-        until(lambda kind=kind, found=found: not jobs.cluster.api.list(kind, **found), kind)
+    until(lambda: jobs.parts_of(name) == [], "its end", otherwise=lambda: str(jobs.parts_of(name)))
     assert follower.wait() == 1
     assert follower.errors.splitlines()[-1] == f"{name}: was deleted"
     status, _, errors = jobs.ours("logs", name)
@@ -166,7 +177,7 @@ def test_log_that_breaks_is_taken_up_at_the_last_line(jobs: Jobs) -> None:
     play = Play.held(*lines, cut_after=4)
     jobs.cluster.kuberay.play("vgan_golf", play)
     follower = jobs.begin("submit", *LINE)
-    until(lambda: lines[-1] in follower.output, "the log's end")
+    jobs.until_told(follower, lines[-1])
     play.may_end.set()
     assert follower.wait() == 0
     assert play.cut_after is None, "the connection broke"
@@ -177,7 +188,7 @@ def test_following_outlives_the_api_server(jobs: Jobs) -> None:
     play = Play.held("loss 1.0", "loss 0.9")
     jobs.cluster.kuberay.play("vgan_golf", play)
     follower = jobs.begin("submit", *LINE)
-    until(lambda: "loss 0.9" in follower.output, "the log")
+    jobs.until_told(follower, "loss 0.9")
     jobs.cluster.plane.kill_api()
     until(lambda: "trying again, the job goes on" in follower.errors, "a word about it")
     jobs.cluster.plane.start_api()
@@ -190,7 +201,7 @@ def test_interrupted_following_leaves_the_job_alone(jobs: Jobs) -> None:
     play = Play.held("loss 1.0")
     jobs.cluster.kuberay.play("vgan_golf", play)
     follower = jobs.begin("submit", *LINE)
-    until(lambda: "loss 1.0" in follower.output, "the log")
+    jobs.until_told(follower, "loss 1.0")
     follower.interrupt()
     assert follower.wait() == 130
     assert jobs.only()["status"]["jobDeploymentStatus"] == "Running"
