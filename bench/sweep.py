@@ -3,10 +3,12 @@
 Eight short trials of two workers, one at a time, on a Ray cluster of this machine that stays up.
 `seconds`, by the clock, all trials whole: a shell loop of eight `orchestrator.run`; ours; bare Tune
 over bare Train on the same network (bench/peers/ray_tune.py), whose trials take a CPU of their own.
-`left`: with ASHA, ours and bare, the seconds after the sweep's end until no placement group of it
-is left (60 at most), and how many there were. `killed`: ours again, its driver killed at five
-random moments (fixed seed) and started again by the same command: trials run twice, steps done
-twice, MLflow runs beyond one each. A part that is not named keeps its figures of before.
+`left`: with ASHA, ours and bare, how many trials came to their end, the seconds after the sweep's
+end until no placement group of it is left (60 at most), and how many there were; a sweep that takes
+three times as long as ours is ended, and what it holds is counted before. `killed`: ours again, its
+driver killed at five random moments (fixed seed) and started again by the same command: trials run
+twice, steps done twice, MLflow runs beyond one each. A part that is not named keeps its figures of
+before.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -108,9 +111,18 @@ class Cluster:
     def run(self, site: str, *command: str) -> float:
         """The seconds that a command takes to its end."""
         began = time.monotonic()
-        if self.start(site, *command).wait() != 0:
-            raise RuntimeError((self.folder / site / "log").read_text()[-4000:])
+        self.ended(site, self.start(site, *command), None)
         return time.monotonic() - began
+
+    def ended(self, site: str, process: subprocess.Popen[bytes], limit_s: float | None) -> bool:
+        """Whether a command comes to its end in so many seconds; it has to end well."""
+        try:
+            status = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            return False
+        if status != 0:
+            raise RuntimeError((self.folder / site / "log").read_text()[-4000:])
+        return True
 
 
 def ours(scheduler: str) -> list[str]:
@@ -153,7 +165,7 @@ def killed(cluster: Cluster) -> dict[str, int]:
         time.sleep(draw.uniform(0, 1))
         _kill(process)
     cluster.run("killed", *ours("none"))
-    trials = [json.loads(path.read_text()) for path in sorted(site.glob("*/trials/*.json"))]
+    trials = _trials(site)
     return {
         "trials": len(trials),
         "finished": sum(trial["state"] == "finished" for trial in trials),
@@ -162,6 +174,11 @@ def killed(cluster: Cluster) -> dict[str, int]:
         "steps_done_twice": sum(_steps_twice(site / trial["run"]) for trial in trials),
         "mlflow_runs_too_many": _mlflow_runs(site) - len(trials) - 1,
     }
+
+
+def _trials(site: Path) -> list[dict[str, Any]]:
+    """The journal of the one sweep there."""
+    return [json.loads(path.read_text()) for path in sorted(site.glob("*/trials/*.json"))]
 
 
 def _reports(site: Path) -> int:
@@ -216,13 +233,20 @@ def seconds(cluster: Cluster) -> dict[str, float]:
 
 def left_by_asha(cluster: Cluster) -> dict[str, dict[str, float]]:
     """What a sweep that stops trials leaves, by kind."""
-    out = {}
-    cluster.run("ours-asha", *ours("asha"))
-    out["ours"] = left(cluster)
-    cluster.run("bare-asha", *bare(cluster.folder / "bare-asha", "--asha"))
-    out["bare"] = left(cluster)
-    for kind, rest in out.items():
-        print(f"{kind}: {rest['groups']:.0f} groups left, gone in {rest['seconds']:.1f} s")
+    took = cluster.run("ours-asha", *ours("asha"))
+    over = [t for t in _trials(cluster.folder / "ours-asha") if t["state"] != "running"]
+    out = {"ours": {"trials": len(over), **left(cluster)}}
+    folder = cluster.folder / "bare-asha"
+    process = cluster.start("bare-asha", *bare(folder, "--asha"))
+    if cluster.ended("bare-asha", process, 3 * took):
+        rest = left(cluster)
+    else:
+        rest = {"groups": float(cluster.groups() or 0)}
+        _kill(process)
+    ends = re.findall(r"(\d+) TERMINATED", (folder / "log").read_text())
+    out["bare"] = {"trials": int(ends[-1]) if ends else 0, **rest}
+    for kind, found in out.items():
+        print(f"{kind}: " + ", ".join(f"{name} {value:g}" for name, value in found.items()))
     return out
 
 
