@@ -10,6 +10,7 @@ wait until it is there.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -177,7 +178,9 @@ class Tracker:
             self._closing.wait(wait_s)
 
     def _say_once(self, error: Exception) -> None:
-        if not self._said:
+        if not self._said and isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _log.warning("nothing more is told to MLflow: %s is full", self._outbox.folder)
+        elif not self._said:
             _log.warning(
                 "MLflow at %s does not answer (%s: %s). Training goes on; metrics and pictures are "
                 "kept in %s and sent when it is back",
@@ -186,7 +189,7 @@ class Tracker:
                 why(error),
                 self._outbox.folder,
             )
-            self._said = True
+        self._said = True
 
     def _send_some(self) -> bool:
         if self.run_id is None and not self._connect():

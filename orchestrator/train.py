@@ -7,8 +7,10 @@ for its poll.
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
+import socket
 import sys
 import time
 from typing import Any
@@ -18,11 +20,16 @@ from orchestrator.claims import named
 from orchestrator.config import Experiment
 from orchestrator.elastic import fresh_view
 from orchestrator.gauges import Gauges
+from orchestrator.starts import bounded
 from orchestrator.worker import DivergedError, Job, work
 
 
 class SupersededError(RuntimeError):
     """The same run was started once more while this start was training."""
+
+
+class FullError(RuntimeError):
+    """There is no room on a disk of a worker's host."""
 
 
 # glibc gives large freed blocks back to the kernel, which then zeroes the pages of a step's tensors
@@ -86,8 +93,8 @@ def train(job: Job, *, controllers_lost: int = 0) -> dict[str, Any]:
     A node that is taken away with notice costs nothing but the time to start again. Ray Train's
     controller, an actor that nobody watches over, is replaced like a worker.
     Raises DivergedError when the loss is not finite, SupersededError when the same run was started
-    once more meanwhile, and RuntimeError when workers failed more often than
-    `resources.max_failures` allows.
+    once more meanwhile, and RuntimeError when workers failed, or could not be started, more often
+    than `resources.max_failures` allows.
     """
     from ray.exceptions import RayActorError
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -109,14 +116,21 @@ def train(job: Job, *, controllers_lost: int = 0) -> dict[str, Any]:
             name=f"controller-{int(time.time())}",
             storage_path=str(job.site.outbox(job.name).parent / "ray"),
             failure_config=FailureConfig(max_failures=resources.max_failures),
-            callbacks=[named(job.name), *([fresh_view()] if elastic else [])],
+            callbacks=[
+                named(job.name),
+                bounded(resources.max_failures),
+                *([fresh_view()] if elastic else []),
+            ],
             worker_runtime_env={"env_vars": {} if resources.use_gpu else KEEP_FREED_MEMORY},
         ),
     )
     try:
         result: dict[str, Any] = trainer.fit().return_value
     except TrainingFailedError as error:
-        raise RuntimeError(str(error)) from None
+        full = [
+            e for e in getattr(error, "worker_failures", {}).values() if isinstance(e, FullError)
+        ]
+        raise RuntimeError(str(full[0] if full else error)) from None
     except RayActorError as error:
         if controllers_lost >= resources.max_failures:
             raise RuntimeError(f"Ray Train's controller died: {error}") from None
@@ -146,3 +160,10 @@ def _in_worker(config: dict[str, Any]) -> dict[str, Any]:
         return work(job, world, get_device(), preempted=preempted, told=gauges.tell)
     except DivergedError as error:
         return {"diverged": str(error)}
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise FullError(
+            f"a disk of {socket.gethostname()} is full: {error}; make room, then the same command "
+            "resumes the run"
+        ) from None
