@@ -71,7 +71,7 @@ def test_metrics_port_is_one_number_from_ray_to_prometheus() -> None:
         for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
             assert group["rayStartParams"]["metrics-export-port"] == "8080"
             offered = group["template"]["spec"]["containers"][0]["ports"]
-            assert {"name": "metrics", "containerPort": 8080} in offered
+            assert {"name": "metrics", "containerPort": 8080, "protocol": "TCP"} in offered
     (monitor,) = of_kind(manifests, "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     assert wanted <= only(manifests, "Service", "-ray-metrics")["metadata"]["labels"].items()

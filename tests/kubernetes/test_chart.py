@@ -115,23 +115,23 @@ def sent(cluster: Cluster, namespace: str) -> dict[str, Object]:
     """{kind/name: what was asked for} of what the chart has in a namespace, hooks aside."""
     out = {}
     for name, each in everything(cluster, namespace).items():
-        is_ours = each["metadata"].get("annotations", {}).get("meta.helm.sh/release-name")
-        if is_ours:
+        annotations = each["metadata"].get("annotations", {})
+        is_ours = "meta.helm.sh/release-name" in annotations
+        if is_ours and "ownerReferences" not in each["metadata"]:
             for key in VOLATILE:
                 each["metadata"].pop(key, None)
-            annotations = each["metadata"]["annotations"]
             annotations.pop("deployment.kubernetes.io/revision", None)
             out[name] = {key: value for key, value in each.items() if key != "status"}
     return out
 
 
 def names(manifests: list[Object]) -> set[str]:
-    """Of what is rendered, hooks and what belongs to no namespace aside."""
+    """Of what this server is to have, hooks and what belongs to no namespace aside."""
     return {
         f"{each['kind']}/{each['metadata']['name']}"
         for each in manifests
         if "helm.sh/hook" not in each["metadata"].get("annotations", {})
-        and each["kind"] != "PriorityClass"
+        and each["kind"] not in ("PriorityClass", "PodDisruptionBudget")
     }
 
 

@@ -115,10 +115,10 @@ containers:
     resources: {{- include "orchestrator.resources" .pod | indent 6 }}
     ports:
       {{- if $isHead }}
-      - {name: gcs-server, containerPort: 6379}
-      - {name: dashboard, containerPort: 8265}
+      - {name: gcs-server, containerPort: 6379, protocol: TCP}
+      - {name: dashboard, containerPort: 8265, protocol: TCP}
       {{- end }}
-      - {name: metrics, containerPort: 8080}
+      - {name: metrics, containerPort: 8080, protocol: TCP}
     # Both paths answer without the token.
     {{- range $probe, $failures := dict "readinessProbe" 10 "livenessProbe" 120 }}
     {{ $probe }}:
