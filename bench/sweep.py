@@ -5,7 +5,7 @@ Eight short trials of two workers, one at a time, on a Ray cluster of this machi
 over bare Train on the same network (bench/peers/ray_tune.py), whose trials take a CPU of their own.
 `left`: with ASHA, ours and bare, how many trials came to their end, the seconds after the sweep's
 end until no placement group of it is left (60 at most), and how many there were; a sweep that takes
-three times as long as ours is ended, and what it holds is counted before. `killed`: ours again, its
+two minutes longer than ours is ended, and what it holds is counted before. `killed`: ours again, its
 driver killed at five random moments (fixed seed) and started again by the same command: trials run
 twice, steps done twice, MLflow runs beyond one each. A part that is not named keeps its figures of
 before.
@@ -238,7 +238,7 @@ def left_by_asha(cluster: Cluster) -> dict[str, dict[str, float]]:
     out = {"ours": {"trials": len(over), **left(cluster)}}
     folder = cluster.folder / "bare-asha"
     process = cluster.start("bare-asha", *bare(folder, "--asha"))
-    if cluster.ended("bare-asha", process, 3 * took):
+    if cluster.ended("bare-asha", process, took + 120):
         rest = left(cluster)
     else:
         rest = {"groups": float(cluster.groups() or 0)}
