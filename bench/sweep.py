@@ -42,6 +42,7 @@ GIVEN = [
     f"model.width={WIDTH}",
     f"budget.steps={STEPS}",
     "budget.log_every=2",
+    f"budget.checkpoint_every={STEPS // REPORTS}",  # as often as the peer
     "budget.samples=4",
     "resources.use_gpu=false",
     "resources.cpus_per_worker=1",
