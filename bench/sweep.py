@@ -5,10 +5,10 @@ Eight short trials of two workers, one at a time, on a Ray cluster of this machi
 over bare Train on the same network (bench/peers/ray_tune.py), whose trials take a CPU of their own.
 `left`: with ASHA, ours and bare, how many trials came to their end, the seconds after the sweep's
 end until no placement group of it is left (60 at most), and how many there were; a sweep that takes
-two minutes longer than ours is ended, and what it holds is counted before. `killed`: ours again, its
-driver killed at five random moments (fixed seed) and started again by the same command: trials run
-twice, steps done twice, MLflow runs beyond one each. A part that is not named keeps its figures of
-before.
+two minutes longer than ours is ended, and what it holds is counted before. `killed`: ours again,
+its driver killed at five random moments (fixed seed) and started again by the same command: trials
+run twice, steps done twice, MLflow runs beyond one each. A part that is not named keeps its figures
+of before.
 """
 
 from __future__ import annotations
