@@ -20,7 +20,7 @@ def bounded(most: int) -> Any:
 
     class Bounded(WorkerGroupCallback):  # type: ignore[misc]
         failed = 0
-        died_of = "nothing that is known"
+        died_of = ""
 
         @contextmanager
         def on_worker_group_start(self) -> Iterator[None]:
@@ -30,10 +30,10 @@ def bounded(most: int) -> Any:
                 self.failed += 1
                 if self.failed <= most:
                     raise
+                before = f", after they had died of {self.died_of}" if self.died_of else ""
                 raise RuntimeError(
-                    f"workers could not be started {self.failed} times on end: "
-                    f"{_briefly(error.__cause__ or error)}. Before that they died of: "
-                    f"{self.died_of}"
+                    f"workers could not be started {self.failed} times on end{before}; Ray says: "
+                    f"{_briefly(error.__cause__ or error)[:200]}"
                 ) from None
             self.failed = 0
 
