@@ -10,7 +10,7 @@ SEEDS = 5
 # Named by what it depends on, the place included: the scripts of a moved environment are broken.
 STAMP := .venv/.setup-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help setup demo test test-nightly test-services test-kubernetes soak lint lint-chart bench docs clean
+.PHONY: help setup demo test test-nightly test-services test-hosts test-kubernetes soak lint lint-chart bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,12 @@ test-services: setup ## MLflow's server on PostgreSQL with artifacts in S3, as a
 test-kubernetes: setup var/tools/helm ## the chart on a real Kubernetes API server, built once in five minutes
 	@tests/kubernetes/build.sh var/kubernetes
 	@$(PY) -m pytest -m kubernetes tests/kubernetes $(ARGS)
+
+test-hosts: setup ## Ray on hosts with a network between them: cables, heads and disks fail; needs root
+	@{ command -v redis-server && command -v iptables && command -v tc; } >/dev/null || { \
+	    apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends redis-server iptables iproute2; }
+	@$(PY) -m pytest tests/faults/hosts $(ARGS)
 
 soak: setup ## every failure test at SEEDS moments, one at a time; goes on where it was interrupted
 	@$(PY) -m tests.faults.soak --seeds $(SEEDS) $(ARGS)

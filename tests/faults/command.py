@@ -89,6 +89,7 @@ class Run:
         self.environment = environment or {}
         self.inside = inside
         self.process = None
+        self.look_every_s = 0.02  # while something is waited for
         self._started = []
         self._note = note or (lambda _: None)
 
@@ -173,7 +174,7 @@ class Run:
         while not good():
             assert self.is_running(), f"it ended before {what}\n{self.text[-6000:]}"
             assert time.monotonic() < deadline, f"no {what}\n{self.text[-6000:]}"
-            time.sleep(0.02)
+            time.sleep(self.look_every_s)
 
     def is_running(self):
         return self.process.poll() is None

@@ -89,7 +89,11 @@ def seaweed_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait()
 
 
-def seaweed_command(weed: str, folder: Path, ports: list[int]) -> list[str]:
+def seaweed_command(
+    weed: str, folder: Path, ports: list[int], *, address: str = "127.0.0.1", root: str = ""
+) -> list[str]:
+    """Makes the server's folder and returns its command. root: a part of the folder's path that
+    the server, on a host with a root of its own, does not see."""
     identity = {
         "name": "test",
         "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
@@ -98,10 +102,11 @@ def seaweed_command(weed: str, folder: Path, ports: list[int]) -> list[str]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
     master, volume, filer, s3 = ports
+    seen = str(folder).removeprefix(root)
     return [
-        *(weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}/data"),
+        *(weed, "server", f"-ip={address}", f"-ip.bind={address}", f"-dir={seen}/data"),
         *(f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
-        *("-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json"),
+        *("-s3", f"-s3.port={s3}", f"-s3.config={seen}/s3.json"),
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
         *("-master.volumeSizeLimitMB=64", "-volume.max=2000", "-master.electionTimeout=1s"),
     ]
