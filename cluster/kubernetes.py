@@ -24,73 +24,15 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cluster.programs import ProgramError, output, show
 from cluster.rayjobs import RayJob, Work
+from cluster.releases import CHART, Release
 
-CHART = Path(__file__).parent.parent / "helm" / "orchestrator"
 DEFAULT = "training"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """An installation of the chart. values: files, the later ones win."""
-
-    name: str
-    namespace: str
-    chart: str
-    values: tuple[str, ...] = ()
-
-    def template(self, *more: str) -> list[str]:
-        """Renders, and sends nothing. more: further files of values."""
-        return ["helm", "template", *self._chart(*more)]
-
-    def install(self) -> list[list[str]]:
-        """Asks whether KubeRay is there, whether the values are right, and installs or upgrades."""
-        return [
-            ["kubectl", "api-resources", "--api-group=ray.io", "--output=name"],
-            self.template(),
-            [
-                *("helm", "upgrade", "--install", *self._chart()),
-                *("--create-namespace", "--wait", "--timeout=10m"),
-            ],
-        ]
-
-    def show(self) -> list[list[str]]:
-        """Tells what is installed and what runs."""
-        kinds = "rayclusters,rayjobs,deployments,statefulsets,pods"
-        return [
-            ["helm", "status", self.name, f"--namespace={self.namespace}"],
-            ["kubectl", "get", kinds, *self._mine()],
-        ]
-
-    def remove(self) -> list[list[str]]:
-        """Ends every job, then everything else; Secrets, volumes and buckets stay."""
-        return [
-            ["helm", "status", self.name, f"--namespace={self.namespace}", "--output=json"],
-            ["kubectl", "delete", "rayjobs.ray.io", *self._mine()],
-            ["helm", "uninstall", self.name, f"--namespace={self.namespace}", "--wait"],
-        ]
-
-    def given(self) -> list[str]:
-        """Prints the values that it was installed with."""
-        return [
-            *("helm", "get", "values", self.name),
-            *(f"--namespace={self.namespace}", "--output=json"),
-        ]
-
-    def _chart(self, *more: str) -> list[str]:
-        files = [f"--values={path}" for path in (*self.values, *more)]
-        return [self.name, self.chart, f"--namespace={self.namespace}", *files]
-
-    def _mine(self) -> list[str]:
-        selector = f"app.kubernetes.io/instance={self.name}"
-        return [f"--namespace={self.namespace}", f"--selector={selector}"]
 
 
 def manifests(
@@ -147,20 +89,31 @@ def submit(
         return 0
     if state is not None and state.is_over:
         print(f"{job.name} failed before ({state}); it is submitted again, and resumes")
-        output(job.delete())
+        output([*job.delete(), "--ignore-not-found"])
         state = None
-    if state is None:
-        made = json.loads(_apply([manifest], "--output=json"))
-        owner = {key: made[key] for key in ("apiVersion", "kind")}
-        owner |= {key: made["metadata"][key] for key in ("name", "uid")}
-        for budget in budgets:  # goes when the job is deleted
-            budget["metadata"]["ownerReferences"] = [owner]
-        if budgets:
-            _apply(budgets)
+    if state is None and _create(job, manifest, budgets):
         print(f"{job.name} is submitted. To follow it later: {_ours('logs', release, job)}")
     else:
         print(f"{job.name} is there already")
     return job.follow() if waits else 0
+
+
+def _create(job: RayJob, manifest: dict[str, Any], budgets: Sequence[dict[str, Any]]) -> bool:
+    """Whether it was made: not when another call of the same line did so in between."""
+    try:
+        made = json.loads(_send("create", [manifest], "--output=json"))
+    except ProgramError:
+        if job.state() is None:
+            raise
+        return False
+    owner = {key: made[key] for key in ("apiVersion", "kind")}
+    owner |= {key: made["metadata"][key] for key in ("name", "uid")}
+    for budget in budgets:  # goes when the job is deleted
+        budget["metadata"]["ownerReferences"] = [owner]
+    # The chart was rendered without the cluster, which may be older than the kind.
+    if budgets and "policy/v1" in output(["kubectl", "api-versions"]).split():
+        _send("apply", budgets)
+    return True
 
 
 def install(release: Release) -> int:
@@ -172,9 +125,23 @@ def install(release: Release) -> int:
     try:
         show(installing)
     except ProgramError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{_way_out(release)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _way_out(release: Release) -> str:
+    """What to do when an operation was cut off, which Helm takes for one that goes on."""
+    try:
+        told = json.loads(output(release.remove()[0]))
+    except ProgramError:
+        return ""
+    state = told.get("info", {}).get("status", "")
+    if not state.startswith("pending-"):
+        return ""
+    verb = "uninstall" if state == "pending-install" else "rollback"
+    way = ["helm", verb, release.name, f"--namespace={release.namespace}"]
+    return f". If nobody else is at it: {shlex.join(way)}"
 
 
 def down(release: Release) -> int:
@@ -199,9 +166,9 @@ def _ours(command: str, release: Release, job: RayJob) -> str:
     return shlex.join(["python", "-m", "cluster.kubernetes", command, *where, job.name])
 
 
-def _apply(documents: Sequence[dict[str, Any]], *options: str) -> str:
+def _send(verb: str, documents: Sequence[dict[str, Any]], *options: str) -> str:
     text = yaml.safe_dump_all(documents, sort_keys=False)
-    return output(["kubectl", "apply", "--filename=-", *options], given=text)
+    return output(["kubectl", verb, "--filename=-", *options], given=text)
 
 
 def _parser() -> argparse.ArgumentParser:

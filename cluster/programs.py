@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
 
 # What both print beside the reason: client-go's own log, and warnings.
 _NOISE = re.compile(r"^([EWI]\d{4} |warning:|use --debug |level=|$)", re.IGNORECASE)
+
+ENDING_S = 10.0  # that a program has to end after Ctrl-C
 
 
 class ProgramError(RuntimeError):
@@ -30,7 +33,7 @@ def output(argv: Sequence[str], *, given: str = "") -> str:
 def show(argv: Sequence[str]) -> None:
     """Runs a program whose output is the user's. Raises ProgramError."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -39,8 +42,17 @@ def show(argv: Sequence[str]) -> None:
         )
     except OSError as error:
         raise _cannot_run(argv[0], error) from None
-    if done.returncode != 0:
-        raise _failed(argv[0], done.returncode, done.stderr)
+    try:
+        _, stderr = process.communicate()
+    except KeyboardInterrupt:  # the program had it too, and helm notes how far the release came
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=ENDING_S)
+        raise
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        raise _failed(argv[0], process.returncode, stderr)
 
 
 def lines(argv: Sequence[str]) -> Iterator[str]:

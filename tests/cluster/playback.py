@@ -71,7 +71,9 @@ class Programs:
         self.answers: dict[str, list[tuple[int, str, str]]] = {
             "helm get": [(0, "null", "")],
             "helm template": [(0, RENDERED, "")],
-            "kubectl apply": [(0, json.dumps(MADE), ""), (0, "", "")],
+            "kubectl create": [(0, json.dumps(MADE), "")],
+            "kubectl api-versions": [(0, "policy/v1\nray.io/v1\n", "")],
+            "kubectl apply": [(0, "", "")],
             "kubectl delete": [(0, "", "")],
             "kubectl logs": [(1, "", 'Error: pods "none" not found')],
         }

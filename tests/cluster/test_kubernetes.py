@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from cluster import rayjobs
-from cluster.kubernetes import CHART, Release, main, manifests
+from cluster.kubernetes import main, manifests
 from cluster.rayjobs import Work
+from cluster.releases import CHART, Release
 from tests.cluster.playback import JOB, RENDERER, STAMP, Programs
 from tests.helm.manifests import CRDS, EXAMPLES, ROOT, crd_checks
 
@@ -116,7 +117,7 @@ def test_namespace_that_is_not_there_is_one_line(
     programs: Programs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = 'Error from server (NotFound): error when creating "STDIN": namespaces "x" not found\n'
-    programs.play(kubectl_get=[""], kubectl_apply=[(1, "", told)])
+    programs.play(kubectl_get=[""], kubectl_create=[(1, "", told)])
     assert main(["submit", "vgan_golf", "--values", "v.yaml", "--namespace", "x"]) == 2
     assert capsys.readouterr().err == f"error: kubectl: {told}"
 
@@ -168,6 +169,22 @@ def test_plan_prints_the_calls_as_a_shell_takes_them(
         assert call[0] in ("helm", "kubectl")
         assert call[1] == "api-resources" or "--namespace=a" in call
         assert (chart in call) == (call[1] in ("template", "upgrade"))
+
+
+@pytest.mark.parametrize(
+    ("state", "verb"), [("pending-install", "uninstall"), ("pending-upgrade", "rollback")]
+)
+def test_operation_that_was_cut_off_is_told_with_the_way_out(
+    state: str, verb: str, programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy = "Error: another operation is in progress"
+    programs.play(
+        helm_upgrade=[(1, "", busy)], helm_status=[json.dumps({"info": {"status": state}})],
+        **{"kubectl_api-resources": ["rayjobs.ray.io"]},
+    )  # fmt: skip
+    assert main(["install", "--values", "v.yaml"]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.endswith(f"If nobody else is at it: helm {verb} training --namespace=training")
 
 
 def test_plan_is_what_is_called(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:

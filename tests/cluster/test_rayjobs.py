@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from cluster import rayjobs
-from cluster.kubernetes import CHART, main
+from cluster.kubernetes import main
 from cluster.rayjobs import Work
+from cluster.releases import CHART
 from tests.cluster.playback import DONE, INITIALIZING, JOB, RUNNING, STAMP, Programs, failed
 
 
@@ -109,7 +110,8 @@ def test_submit_follows_to_the_end_and_ends_as_the_command(
     assert out.splitlines()[1:] == ["step 1", "step 2"]
     told = [line.partition(": ")[2] for line in err.splitlines()]
     assert told == ["New", "Initializing", "Running, RUNNING", "Complete, SUCCEEDED"]
-    job, budget = [given for _, given in programs.calls("kubectl apply")]
+    ((_, job),) = programs.calls("kubectl create")
+    ((_, budget),) = programs.calls("kubectl apply")
     assert yaml.safe_load(job)["kind"] == "RayJob"
     (owner,) = yaml.safe_load(budget)["metadata"]["ownerReferences"]
     assert owner == {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": JOB, "uid": "u-1"}
@@ -177,6 +179,22 @@ def test_job_that_is_tried_again_is_followed_on(
 def test_same_command_follows_its_running_job(programs: Programs) -> None:
     programs.play(kubectl_get=[RUNNING, DONE])
     assert main(["submit", "vgan_golf"]) == 0
+    assert programs.calls("kubectl create") == []
+
+
+def test_same_command_given_at_the_same_time_follows_the_job_that_was_first(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs.play(kubectl_create=[(1, "", "Error: AlreadyExists")], kubectl_get=["", RUNNING, DONE])
+    assert main(["submit", "vgan_golf"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"{JOB} is there already"
+    assert programs.calls("kubectl apply") == []
+
+
+def test_budgets_are_not_sent_to_a_cluster_that_is_too_old_for_them(programs: Programs) -> None:
+    programs.play(kubectl_get=["", DONE], **{"kubectl_api-versions": ["policy/v1beta1\n"]})
+    assert main(["submit", "vgan_golf"]) == 0
+    assert len(programs.calls("kubectl create")) == 1
     assert programs.calls("kubectl apply") == []
 
 
@@ -184,7 +202,7 @@ def test_same_command_submits_its_failed_job_again(programs: Programs) -> None:
     programs.play(kubectl_get=[failed(1), DONE])
     assert main(["submit", "vgan_golf"]) == 0
     order = [words[1] for words, _ in programs.calls("kubectl")]
-    assert order[:4] == ["get", "delete", "apply", "apply"]
+    assert order[:5] == ["get", "delete", "create", "api-versions", "apply"]
     ((words, _),) = programs.calls("kubectl delete")
     assert JOB in words
 
@@ -202,7 +220,12 @@ def test_same_command_leaves_its_finished_job_alone(
 def test_submit_no_wait_ends_when_it_is_sent(programs: Programs) -> None:
     programs.play(kubectl_get=[""])
     assert main(["submit", "vgan_golf", "--no-wait"]) == 0
-    assert [words[1] for words, _ in programs.calls("kubectl")] == ["get", "apply", "apply"]
+    assert [words[1] for words, _ in programs.calls("kubectl")] == [
+        "get",
+        "create",
+        "api-versions",
+        "apply",
+    ]
 
 
 def test_cluster_that_is_away_for_a_moment_is_waited_for(

@@ -35,11 +35,17 @@ class RefusedError(RuntimeError):
         self.status = response.status_code
 
 
+class UnreadyError(RefusedError):
+    """The API server cannot answer yet."""
+
+
 def move_each(move: Callable[[Object], None], objects: list[Object], complaints: set[str]) -> None:
     """Moves each, whatever the others' state; what the server says no to for good is noted."""
     for each in objects:
         try:
             move(each)
+        except UnreadyError:
+            return
         except RefusedError as error:
             if error.status not in PASSING:
                 complaints.add(str(error))
@@ -102,7 +108,7 @@ class Api:
     def _call(self, method: str, path: str, **how: Any) -> Object:
         response = self._session.request(method, self._url + path, timeout=30, **how)
         if not response.ok:
-            raise RefusedError(response)
+            raise (UnreadyError if response.status_code >= 500 else RefusedError)(response)
         answer: Object = response.json()
         return answer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from tests.helm.manifests import CRDS
-from tests.kubernetes.api import until
+from tests.kubernetes.api import UnreadyError, until
 from tests.kubernetes.kuberay import KubeRay
 from tests.kubernetes.node import Node
 from tests.kubernetes.person import Person
@@ -104,7 +104,7 @@ def _at_work(node: Node, kuberay: KubeRay) -> Iterator[None]:
             for one in (node, kuberay):
                 try:
                     one.step()
-                except requests.RequestException:
+                except (requests.RequestException, UnreadyError):
                     pass  # the server restarts
                 except Exception as error:
                     one.complaints.add(repr(error))

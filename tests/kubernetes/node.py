@@ -107,6 +107,8 @@ class Node:
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         phase = pod["status"].get("phase", "Pending")
         if "deletionTimestamp" in pod["metadata"]:
+            if play := self._of_pod.get((namespace, name)):
+                play.may_end.set()
             self._api.delete("pods", namespace, name, gracePeriodSeconds=0)
         elif "nodeName" not in pod["spec"]:
             target = {"apiVersion": "v1", "kind": "Node", "name": NAME}
@@ -201,7 +203,7 @@ class _Logs(BaseHTTPRequestHandler):
                 play.cut_after = None
                 self.close_connection = True
                 return  # without the last chunk: the reader knows that there is more
-            if stamp >= asked.get("sinceTime", ""):
+            if stamp[:19] >= asked.get("sinceTime", "")[:19]:  # the API has it in whole seconds
                 self._chunk(f"{stamp} {line}\n" if asked.get("timestamps") else f"{line}\n")
         if follows:
             play.may_end.wait()
