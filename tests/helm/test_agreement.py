@@ -1,6 +1,7 @@
 """What the chart says twice, or what the code says too, is the same."""
 
 import importlib.util
+import json
 import re
 from typing import Any
 
@@ -108,6 +109,20 @@ def test_variables_of_the_site_are_those_of_the_readme() -> None:
     given = {name for _, pod in pods(render(changed(LAPTOP))) for name in env(pod)}
     set_by_ray_or_user = {"RAY_ADDRESS", "SKIP_THOUGHTS"}
     assert set(listed) - given - set_by_ray_or_user == set()
+
+
+def test_variables_that_the_chart_sets_cannot_be_set_beside_it() -> None:
+    """Two of a name are refused by the server."""
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["env"]
+    secret, own = schema["propertyNames"]["not"]["anyOf"]
+    given = {
+        name
+        for each in EXAMPLES
+        for where, pod in pods(render(changed(example(each), env={})))
+        if where.startswith("RayCluster")
+        for name in env(pod)
+    }
+    assert {name for name in given if not re.search(secret["pattern"], name)} == set(own["enum"])
 
 
 def test_head_trains_nothing_and_workers_offer_what_the_values_say() -> None:

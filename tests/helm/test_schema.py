@@ -192,6 +192,48 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "mlflow",
     ),
     "something for subcharts": ({**EKS, "global": {"image": "x"}}, "global"),
+    # What a real API server refused, of Kubernetes' own rules
+    "name with two dots": (eks(mlflow__database__secretName="a..b"), "secretName"),
+    "label key with space": (group(nodeSelector={"bad key": "x"}), "nodeSelector"),
+    "label value with space": (eks(ray__head__nodeSelector={"a": "x y"}), "nodeSelector"),
+    "label of monitoring": (eks(monitoring__labels={"a/b/c": "x"}), "a/b/c"),
+    "long label value": (eks(monitoring__labels={"a": 64 * "a"}), "labels"),
+    "annotation key with space": (eks(serviceAccount__annotations={"b k": "x"}), "b k"),
+    "toleration of any value": (
+        group(tolerations=[{"key": "a", "operator": "Exists", "value": "x"}]),
+        "value",
+    ),
+    "toleration without key": (group(tolerations=[{"value": "x"}]), "key"),
+    "toleration of no key": (group(tolerations=[{"key": "", "value": "x"}]), "key"),
+    "toleration for seconds of a taint that evicts nobody": (
+        group(tolerations=[{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 3}]),
+        "effect",
+    ),
+    "toleration for seconds of any effect": (
+        group(tolerations=[{"key": "a", "tolerationSeconds": 3}]),
+        "effect",
+    ),
+    "CIDR of four large numbers": (eks(network__dnsCidrs=["999.1.1.1/8"]), "dnsCidrs"),
+    "CIDR of more bits than there are": (eks(network__dnsCidrs=["10.0.0.0/33"]), "dnsCidrs"),
+    "CIDR of colons": (eks(network__dnsCidrs=["::::/12"]), "dnsCidrs"),
+    "queue that is no label": (laptop(kueue__queue=64 * "a"), "queue"),
+    "priority class of the system's": (
+        eks(priorityClass={"name": "system-x", "create": True}),
+        "priorityClass",
+    ),
+    "path upwards": (laptop(cache__kind="hostPath", cache__hostPath="/mnt/../etc"), "hostPath"),
+    "variable that the chart sets": (eks(env={"SHARDS_ROOT": "s3://x"}), "SHARDS_ROOT"),
+    "more memory than can be counted": (group(memory="9999999999Gi"), "memory"),
+    "more seconds than 32 bits": (job(deadlineSeconds=2**31), "deadlineSeconds"),
+    "idle for ever": (laptop(ray__autoscaling__idleSeconds=2**31), "idleSeconds"),
+    **{
+        f"{name} of more than 32 bits": (group(**{"max": 9, name: 2**31}), name)
+        for name in ("min", "max", "gpus", "priority")
+    },
+    **{
+        f"{name} of more than 32 bits": (job(**{name: 2**31}), name)
+        for name in ("backoffLimit", "ttlSeconds")
+    },
 }
 
 # What JSON Schema cannot say, and the templates refuse.

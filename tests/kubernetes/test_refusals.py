@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from tests.helm.manifests import changed, example, only, render
+from tests.helm.test_values import CIDRS
+from tests.kubernetes.api import until
 from tests.kubernetes.cluster import Cluster
 
 pytest.importorskip("helm_python", reason="no wheel for this machine: rendering needs Linux x86_64")
@@ -75,6 +77,10 @@ WRONG_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "less memory than it shares": ({"workers__0__memory": "10Gi"}, "sharedMemoryGiB 256"),
     "no image": ({"image": {"repository": ""}}, "image"),
     "a secret as variable": ({"env": {"AWS_SECRET_ACCESS_KEY": "x"}}, "AWS_SECRET_ACCESS_KEY"),
+    "an address that is none": ({"network__dnsCidrs": ["10.0.0.0/33"]}, "10.0.0.0/33"),
+    "a label that is none": ({"workers__0__nodeSelector": {"a": "x y"}}, "x y"),
+    "a toleration that is none": ({"workers__0__tolerations": [{"value": "x"}]}, "key"),
+    "a variable of the chart's": ({"env": {"HOME": "/x"}}, "HOME"),
     "a job of no group": ({"jobs__0__groups": ["none"]}, "group none is none of workers"),
     "a job that begins anew": ({"jobs__0__arguments": ["--fresh"]}, "fresh"),
 }
@@ -139,6 +145,28 @@ def test_wrong_value_ends_install_with_2_and_the_server_sees_no_write(
     assert (status, error.count("\n")) == (2, 1)
     assert told in error
     assert cluster.plane.writes() == before
+
+
+def test_values_at_the_edge_are_taken_by_the_server(cluster: Cluster, namespace: str) -> None:
+    taint = {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9}
+    edge: dict[str, Any] = {
+        "jobs": [],
+        "network__dnsCidrs": [*CIDRS],
+        "workers__0__nodeSelector": {"a.b/C_d.e": "X-y_z.0", "b": ""},
+        "workers__0__tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b"}, taint],
+        "workers__0__max": 2**31 - 1,
+        "cache__sizeGiB": 2**31 - 1,
+        "monitoring__labels": {"a": "a" * 63},
+        "serviceAccount__annotations": {"a.b/c": "arn:aws: x"},
+    }
+    assert install(cluster, namespace, changed(EKS, **edge)) == (0, "")
+    ray = "training-orchestrator"
+
+    def is_up() -> bool:
+        found = cluster.api.get("rayclusters", namespace, ray) or {}
+        return bool(found.get("status", {}).get("state") == "ready")
+
+    until(is_up, "a pod of each group", otherwise=lambda: str(cluster.kuberay.complaints))
 
 
 def test_wrong_value_leaves_the_release_as_it_is(cluster: Cluster, namespace: str) -> None:

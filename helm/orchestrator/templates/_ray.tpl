@@ -137,7 +137,7 @@ containers:
       {{- end }}
 volumes:
   {{- include "orchestrator.scratchVolumes" .root | nindent 2 }}
-  - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: {{ .pod.sharedMemoryGiB }}Gi}}
+  - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: {{ int .pod.sharedMemoryGiB }}Gi}}
   {{- if not $isHead }}
   - {{- include "orchestrator.cacheVolume" .root | nindent 4 }}
   {{- end }}
@@ -149,7 +149,7 @@ name: cache
 {{- if eq .kind "hostPath" }}
 hostPath: {path: {{ .hostPath }}, type: Directory}
 {{- else if eq .kind "emptyDir" }}
-emptyDir: {sizeLimit: {{ .sizeGiB }}Gi}
+emptyDir: {sizeLimit: {{ int .sizeGiB }}Gi}
 {{- else }}
 ephemeral:
   volumeClaimTemplate:
@@ -158,7 +158,7 @@ ephemeral:
       {{- with .storageClassName }}
       storageClassName: {{ . }}
       {{- end }}
-      resources: {requests: {storage: {{ .sizeGiB }}Gi}}
+      resources: {requests: {storage: {{ int .sizeGiB }}Gi}}
 {{- end }}
 {{- end }}
 {{- end }}
