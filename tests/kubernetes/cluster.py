@@ -85,9 +85,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
 def load_crds(here: Cluster) -> None:
     """KubeRay's, by `kubectl create`: they are too large for `kubectl apply`."""
-    for path in sorted(CRDS.glob("ray.io_*.yaml")):
-        done = here.run("kubectl", "create", "--validate=false", f"--filename={path}")
-        assert done.returncode == 0, done.stderr
+    files = [f"--filename={path}" for path in sorted(CRDS.glob("ray.io_*.yaml"))]
+    done = here.run("kubectl", "create", "--validate=false", *files)
+    assert done.returncode == 0, done.stderr
     done = here.run(
         "kubectl", "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"
     )

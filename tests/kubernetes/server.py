@@ -65,6 +65,7 @@ class ControlPlane:
             "contexts": [{"name": "here", "context": {"cluster": "here", "user": user}}],
             "current-context": "here",
         }
+        path.touch(mode=0o600)  # helm warns of others who may read it
         path.write_text(yaml.safe_dump(text))
         return path
 

@@ -2,10 +2,12 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.helm.manifests import CHART
+from tests.helm.manifests import CHART, changed, example
 from tests.kubernetes.api import until
 from tests.kubernetes.cluster import SECRETS, Cluster
 from tests.kubernetes.person import Person
@@ -45,6 +47,29 @@ def test_release_is_installed_shown_upgraded_and_taken_down(
     until(lambda: running(cluster, namespace) == [], "the end of all that ran")
     again = cluster.ours("down", here)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("laptop-kind", {"trial__postgresql__sizeGiB": 6}),
+        ("eks-spot-64gpu", {"priorityClass__value": 2000}),
+    ],
+)
+def test_value_that_cannot_change_is_refused_and_the_old_one_is_taken_again(
+    cluster: Cluster, namespace: str, name: str, change: dict[str, Any]
+) -> None:
+    def install(values: dict[str, Any]) -> tuple[int, str]:
+        path = cluster.home / "values.yaml"
+        path.write_text(yaml.safe_dump(values))
+        done = cluster.ours("install", f"--values={path}", f"--namespace={namespace}")
+        return done.returncode, done.stderr
+
+    assert install(example(name)) == (0, "")
+    status, error = install(changed(example(name), **change))
+    assert (status, error.count("\n")) == (1, 1)
+    assert "orbidden" in error
+    assert install(example(name)) == (0, "")
 
 
 @pytest.fixture
