@@ -3,6 +3,7 @@
 import json
 import time
 import urllib.request
+from http.client import HTTPException
 
 from tests.faults.cluster import RAY
 from tests.faults.hosts.network import ADDRESSES
@@ -62,7 +63,7 @@ class Raylets:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 listed = json.load(answer)["data"]["result"]["result"]
-        except OSError:
+        except (OSError, HTTPException, TypeError):  # it does not answer, or has no answer yet
             return {}
         return {names[n["node_ip"]]: n["node_id"] for n in listed if n["state"] == "ALIVE"}
 

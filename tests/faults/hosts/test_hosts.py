@@ -147,5 +147,9 @@ def test_disk_full_ends_the_run_with_its_name_and_with_room_the_same_command_res
 
 def rank_0(run, network):
     """The host of rank 0, which keeps what MLflow is to be told."""
-    ip = re.search(r"ip=(\S+)\)\S* Setting up process group .* \[rank=0", run.text)[1]
+    said = re.compile(r"ip=(\S+)\)\S* Setting up process group .* \[rank=0")
+    run.wait_for(
+        lambda: said.search(run.text), "rank 0 in the log, which comes later than it starts"
+    )
+    ip = said.search(run.text)[1]
     return next(host for host in network.hosts.values() if host.address == ip)
