@@ -97,7 +97,8 @@ class Person:
     def begin(self, *words: str) -> Background:
         """The same, in the background."""
         begun = Background(
-            ["python", "-u", "-m", "cluster.kubernetes", *words],
+            # A shell's background has Ctrl-C ignored, and its children would have it so too.
+            ["env", "--default-signal=INT", "python", "-u", "-m", "cluster.kubernetes", *words],
             environment=self.environment(),
             told=self.home / "told" / uuid.uuid4().hex,
         )

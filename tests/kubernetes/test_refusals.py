@@ -77,12 +77,15 @@ WRONG_VALUES: dict[str, tuple[dict[str, Any], str]] = {
     "less memory than it shares": ({"workers__0__memory": "10Gi"}, "sharedMemoryGiB 256"),
     "no image": ({"image": {"repository": ""}}, "image"),
     "a secret as variable": ({"env": {"AWS_SECRET_ACCESS_KEY": "x"}}, "AWS_SECRET_ACCESS_KEY"),
-    "an address that is none": ({"network__dnsCidrs": ["10.0.0.0/33"]}, "10.0.0.0/33"),
-    "a label that is none": ({"workers__0__nodeSelector": {"a": "x y"}}, "x y"),
+    "an address that is none": ({"network__dnsCidrs": ["10.0.0.0/33"]}, "network.dnsCidrs.0"),
+    "a label that is none": (
+        {"workers__0__nodeSelector": {"a": "x y"}},
+        "workers.0.nodeSelector.a",
+    ),
     "a toleration that is none": ({"workers__0__tolerations": [{"value": "x"}]}, "key"),
     "a variable of the chart's": ({"env": {"HOME": "/x"}}, "HOME"),
     "a job of no group": ({"jobs__0__groups": ["none"]}, "group none is none of workers"),
-    "a job that begins anew": ({"jobs__0__arguments": ["--fresh"]}, "fresh"),
+    "a job that begins anew": ({"jobs__0__arguments": ["--fresh"]}, "jobs.0.arguments.0"),
 }
 
 
