@@ -20,7 +20,7 @@ from orchestrator.claims import named
 from orchestrator.config import Experiment
 from orchestrator.elastic import fresh_view
 from orchestrator.gauges import Gauges
-from orchestrator.starts import bounded
+from orchestrator.start_limit import bounded
 from orchestrator.worker import DivergedError, Job, work
 
 

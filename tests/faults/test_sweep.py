@@ -90,6 +90,7 @@ def _assert_every_trial_once(run, count):
         assert child.data.tags["orchestrator.trial_state"] == trial["state"]
 
 
+@pytest.mark.nightly  # two minutes; what is decided then has tests in test_conduct
 def test_sweep_with_a_trial_that_fails_goes_on_and_does_nothing_when_started_again(sweep):
     run = sweep("sweep.scheduler=none", *RATES, "resources.max_rollbacks=0").start()
     assert run.wait() == 0, run.text[-6000:]

@@ -4,7 +4,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupTimeoutError,
 )
 
-from orchestrator.starts import bounded, told
+from orchestrator.start_limit import bounded, told
 
 
 class _Polled:
