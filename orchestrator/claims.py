@@ -8,10 +8,10 @@ same run may be another command's by then.
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Set
 from typing import Any
 
@@ -22,10 +22,18 @@ _log = logging.getLogger(__name__)
 
 
 def name(run: str) -> str:
-    """Of the placement groups of a run that this job, or an actor of it, drives."""
+    """For a new placement group of a run that this job, or an actor of it, drives.
+
+    Another each time: Ray refuses a name that is taken, and a group lives on for a while after its
+    controller was killed or its workers were lost.
+    """
+    return f"{_prefix()}{run}:{uuid.uuid4().hex[:8]}"
+
+
+def _prefix() -> str:
     import ray
 
-    return f"run:{ray.get_runtime_context().get_job_id()}:{run}"
+    return f"run:{ray.get_runtime_context().get_job_id()}:"
 
 
 def named(run: str) -> Any:
@@ -37,10 +45,13 @@ def named(run: str) -> Any:
             del train_run_context
             from ray.train.v2._internal.execution.worker_group import worker_group
 
+            make = worker_group.placement_group
+
+            def placement_group(*arguments: Any, **options: Any) -> Any:
+                return make(*arguments, **options, name=name(run))
+
             # This process is the run's controller: it makes no other placement groups.
-            worker_group.placement_group = functools.partial(
-                worker_group.placement_group, name=name(run)
-            )
+            worker_group.placement_group = placement_group
 
     return Named()
 
@@ -49,11 +60,11 @@ def claimed() -> dict[str, list[str]]:
     """{run of this job: ids of the placement groups that it holds or waits for}."""
     from ray.util import placement_group_table
 
-    prefix = name("")
+    prefix = _prefix()
     out: dict[str, list[str]] = {}
     for group in placement_group_table().values():
         if group["name"].startswith(prefix) and group["state"] in _IN_USE:
-            run = group["name"].removeprefix(prefix)
+            run = group["name"].removeprefix(prefix).rpartition(":")[0]
             out.setdefault(run, []).append(group["placement_group_id"])
     return out
 

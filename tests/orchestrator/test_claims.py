@@ -29,12 +29,13 @@ def _hold(full_name):
 
 
 def test_release_frees_the_groups_of_the_runs_named_and_no_others(cluster):
-    for full_name in (name("mine"), name("other"), "run:another-job:mine"):
-        _hold(full_name)
-    assert claimed().keys() == {"mine", "other"}
+    for full_name in (name("mine"), name("mine"), name("other"), "run:another-job:mine:1"):
+        _hold(full_name)  # twice: the second is of the controller that follows one that was killed
+    assert {run: len(ids) for run, ids in claimed().items()} == {"mine": 2, "other": 1}
     assert release({"mine", "unheard-of"}) == ["mine"]
     assert claimed().keys() == {"other"}
-    _hold(name("mine"))  # its CPU is free again
+    for _ in range(3):  # their CPUs are free again
+        _hold(name("mine"))
     release({"mine", "other"})
 
 
