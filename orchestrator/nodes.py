@@ -18,7 +18,7 @@ class Node:
     versions: of Python, Ray, torch and our code (a hash of its text). disk_used: share of the disk
     of Ray's files. shm_bytes: size of /dev/shm. gpus: that the driver sees; advertised_gpus: that
     Ray schedules. clock_ahead_s: against this machine's clock, uncertain by `clock_within_s`.
-    error: why nothing could be asked; the rest is empty then.
+    error: why nothing could be asked; the rest is empty then. late: it may be busy and no more.
     """
 
     name: str
@@ -30,18 +30,27 @@ class Node:
     clock_ahead_s: float = 0.0
     clock_within_s: float = 0.0
     error: str = ""
+    late: bool = False
 
 
 def all_answer(nodes: list[Node]) -> Finding | None:
-    """Whether every node runs our code."""
-    silent = [node for node in nodes if node.error]
-    if not silent:
-        return None
-    return Finding(
-        problem=f"{len(silent)} of {len(nodes)} nodes cannot run this project",
-        evidence="; ".join(f"{node.name}: {node.error}" for node in silent[:3]),
-        remedy="Install the same environment or image on all of them, or take them out",
-    )
+    """Whether every node runs our code. Those that are late have not said that they do not."""
+    silent = [node for node in nodes if node.error and not node.late]
+    late = [node for node in nodes if node.late]
+    if silent:
+        return Finding(
+            problem=f"{len(silent)} of {len(nodes)} nodes cannot run this project",
+            evidence="; ".join(f"{node.name}: {node.error}" for node in silent[:3]),
+            remedy="Install the same environment or image on all of them, or take them out",
+        )
+    if late:
+        return Finding(
+            problem=f"{len(late)} of {len(nodes)} nodes did not answer in time",
+            evidence="; ".join(f"{node.name}: {node.error}" for node in late[:3]),
+            remedy="They are busy, or cut off; look at those that stay silent",
+            fatal=False,
+        )
+    return None
 
 
 def versions_equal(nodes: list[Node]) -> Finding | None:

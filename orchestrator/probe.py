@@ -173,7 +173,8 @@ def gather(*, timeout_s: float) -> list[Node]:
                 found.append(_with_clock(ray.get(answer, timeout=0.1), actor))
             except (ray.exceptions.RayError, TimeoutError) as error:
                 reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no answer"
-                found.append(Node(name=_name(node), versions={}, error=reason[:300]))
+                late = isinstance(error, TimeoutError)
+                found.append(Node(name=_name(node), versions={}, error=reason[:300], late=late))
     gpus = {_name(node): int(node["Resources"].get("GPU", 0)) for node in alive}
     return [replace(node, advertised_gpus=gpus[node.name]) for node in found]
 

@@ -216,6 +216,15 @@ def test_node_check_finds_the_one_that_differs(check, bad, evidence):
     assert evidence in check([GOOD, bad]).evidence
 
 
+def test_all_answer_late_node_is_no_reason_to_fail_and_hides_none():
+    late = replace(GOOD, name="b", error="Get timed out", late=True)
+    assert not nodes.all_answer([GOOD, late]).fatal
+    broken = replace(GOOD, name="c", error="ModuleNotFoundError")
+    found = nodes.all_answer([late, broken])
+    assert found.fatal
+    assert found.evidence == "c: ModuleNotFoundError"
+
+
 def test_clocks_agree_does_not_accuse_within_what_it_cannot_tell():
     slow = replace(GOOD, clock_ahead_s=9, clock_within_s=8)
     assert nodes.clocks_agree([GOOD, slow]) is None
@@ -255,6 +264,11 @@ def test_gather_asks_every_node_and_finds_nothing_wrong_on_one_machine(two_nodes
     assert abs(facts[1].clock_ahead_s) <= facts[1].clock_within_s + 0.05  # one machine, one clock
     found = run_checks(probe.cluster_checks(None, timeout_s=60), deadline_s=90)
     assert [str(finding) for finding in found.values() if finding is not None] == []
+
+
+@pytest.mark.timeout(180)
+def test_gather_node_that_has_no_time_to_answer_is_late(two_nodes):
+    assert [node.late for node in probe.gather(timeout_s=0)] == [False, True]
 
 
 @pytest.mark.timeout(180)
