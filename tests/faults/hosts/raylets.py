@@ -41,10 +41,10 @@ class Raylets:
         )
         self.wait_for("head")
 
-    def nodes(self, *names, **options):
+    def nodes(self, *names, offers=("--num-cpus=1",), **disks):
         """Starts nodes on new hosts and waits until the head knows them."""
         for name in names:
-            self._start(name, f"--address={HEAD}:6379", "--num-cpus=1", **options)
+            self._start(name, f"--address={HEAD}:6379", *offers, **disks)
         self.wait_for(*names)
 
     def _start(self, name, *arguments, disk_mib=4096, cache_mib=1024, **more):
@@ -55,6 +55,15 @@ class Raylets:
         command = [*RAY, "start", "--block", f"--node-ip-address={host.address}", *_LIGHT]
         log = self._logs / f"{name}.log"
         return host.start([*command, *arguments], log, **self._environment, **more)
+
+    def jobs(self):
+        """The states of all jobs, as the head tells."""
+        with urllib.request.urlopen(f"{DASHBOARD}/api/jobs/", timeout=5) as answer:
+            return {job["status"] for job in json.load(answer)}
+
+    def wait_for_jobs(self, timeout_s=120):
+        """Waits until all jobs have succeeded."""
+        self._wait(lambda: self.jobs() == {"SUCCEEDED"}, "all jobs succeeded", timeout_s)
 
     def alive(self):
         """{name: Ray's id} of the hosts that the head calls alive, as its State API tells."""

@@ -91,14 +91,20 @@ def metrics(run):
     }
 
 
-def test_head_lost_with_redis_behind_it_finds_its_nodes_and_the_same_job_goes_on(
-    raylets, network, job, two, seed
-):
-    redis = {
+@pytest.fixture
+def redis():
+    """A head's options to keep its state there, apart from that of every other head."""
+    return {
         "RAY_REDIS_ADDRESS": services.REDIS,
         "RAY_external_storage_namespace": f"head-{time.time_ns()}",
         "password": services.REDIS_PASSWORD,
     }
+
+
+def test_head_lost_with_redis_behind_it_finds_its_nodes_and_the_same_job_goes_on(
+    raylets, network, job, redis, two, seed
+):
+    """The driver is on the head, where jobs have it, and is lost with it."""
     raylets.head(**redis)
     raylets.nodes(*HOSTS)
     before = raylets.alive()
@@ -112,6 +118,23 @@ def test_head_lost_with_redis_behind_it_finds_its_nodes_and_the_same_job_goes_on
     assert {name: after[name] for name in HOSTS} == {name: before[name] for name in HOSTS}
     outcome = broken.start().finish()
     assert len(outcome.attempts) == 2
+    assert_exact(outcome, two)
+
+
+def test_head_lost_with_redis_behind_it_is_not_missed_by_a_driver_elsewhere(
+    raylets, network, job, redis, two, seed
+):
+    raylets.head(**redis)
+    raylets.nodes(*HOSTS)
+    raylets.nodes("three", offers=("--num-cpus=0", '--resources={"driver": 1}'))
+    run = job(submit=("--entrypoint-resources", '{"driver": 1}')).start()
+    run.wait_for_a_moment(seed)
+    network.remove("head")
+    run.end()
+    raylets.head(**redis)
+    raylets.wait_for_jobs()
+    outcome = run.outcome()
+    assert len(outcome.attempts) == 1
     assert_exact(outcome, two)
 
 
