@@ -6,7 +6,8 @@ shares. What it writes to /tmp goes there too, and the rest of the file system c
 written, so that nothing passes from host to host but through the network.
 
 When that process ends, the kernel ends all others of the host, unmounts its disk and takes its
-cable away. It ends with this process, however this one ends: nothing can be left behind.
+cable away. It ends with this process, however this one ends: after a SIGKILL a folder in
+/run with a list of names is left behind, and nothing else.
 """
 
 import contextlib
