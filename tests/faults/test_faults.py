@@ -33,6 +33,7 @@ def test_worker_killed(run, uninterrupted, seed):
     outcome.assert_same(uninterrupted)
 
 
+@pytest.mark.nightly  # as a worker's death, a minute more
 def test_controller_killed(run, uninterrupted, seed):
     broken = run().start()
     broken.wait_for_attempt()
@@ -55,6 +56,7 @@ def test_driver_killed_and_the_same_command_again(run, uninterrupted, seed):
     outcome.assert_same(uninterrupted)
 
 
+@pytest.mark.nightly  # two drivers at once: a minute and more
 def test_same_command_given_while_the_first_trains_goes_on_and_ends_the_first(
     run, uninterrupted, seed
 ):
@@ -87,6 +89,7 @@ def test_driver_told_to_stop_loses_no_step(run, uninterrupted, seed):
     outcome.assert_same(uninterrupted)
 
 
+@pytest.mark.nightly  # waits for the hang to be noticed
 def test_worker_frozen_is_noticed_and_started_again(run, uninterrupted, seed):
     broken = run(workers="2", extra=["resources.hang_timeout_s=15"]).start()
     broken.wait_for_attempt()
