@@ -47,8 +47,8 @@ CLEAN_ROOMS = {
         "site",
     ),
     "orchestrator/sweeping": (
-        *("start", "tuning", "progress", "report", "conduct", "gallery", "plots", "contour"),
-        *("importance", "drawing", "plan", "search", "rows", "journal", "space"),
+        *("start", "tuning", "driver", "progress", "report", "conduct", "gallery", "plots"),
+        *("contour", "importance", "drawing", "plan", "search", "rows", "journal", "space"),
     ),
     "orchestrator/comparing": (
         *("runs", "page", "table", "text", "comparison", "histories", "thumbnails", "curves"),

@@ -13,11 +13,12 @@ from orchestrator.config import identity
 from orchestrator.description import family
 from orchestrator.launch import register
 from orchestrator.sweeping.conduct import Conduct
+from orchestrator.sweeping.driver import Setting
 from orchestrator.sweeping.journal import Journal, Trial
 from orchestrator.sweeping.plan import Planned, facts
 from orchestrator.sweeping.progress import Progress
 from orchestrator.sweeping.report import SWEEP_TAG, Parent, Table, tags_of_trial
-from orchestrator.sweeping.tuning import Limits, Order, Setting, run_trials, scheduler
+from orchestrator.sweeping.tuning import Limits, Order, run_trials, scheduler
 from orchestrator.tracking import Tracker
 from orchestrator.train import connect
 from shards.storage import open_store

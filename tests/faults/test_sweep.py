@@ -17,7 +17,7 @@ import torch
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.history import History
 from orchestrator.site import Site
-from orchestrator.sweeping.tuning import adopt
+from orchestrator.sweeping.driver import adopt
 from shards.storage import open_store
 from tests.faults.command import Run
 
