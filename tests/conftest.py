@@ -49,6 +49,14 @@ settings.register_profile("project", deadline=None)  # a busy machine is not a f
 settings.load_profile("project")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders that need servers, which `make test-services` and `test-kubernetes` provide."""
+    for item in items:
+        for suite in ("services", "kubernetes"):
+            if item.path.is_relative_to(Path(__file__).parent / suite):
+                item.add_marker(suite)
+
+
 def _left_behind() -> list[psutil.Process]:
     """Live processes of this session, but for multiprocessing's own, which end with this one."""
     found = []

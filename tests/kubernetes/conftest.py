@@ -1,7 +1,6 @@
 """A real API server for all tests of this folder, which `make test-kubernetes` runs."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,14 +9,6 @@ from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.cluster import cluster as make_cluster
 from tests.kubernetes.person import HELM
 from tests.kubernetes.server import what_is_missing
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder needs the server that `make test-kubernetes` builds."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker("kubernetes")
 
 
 @pytest.fixture(scope="session")

@@ -24,14 +24,6 @@ from tests.shards.s3.conftest import (  # noqa: F401 - fixtures
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder needs services: `make test-services` runs it, `make test` does not."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker("services")
-
-
 @pytest.fixture(scope="session")
 def s3(seaweed_endpoint: str) -> Iterator[str]:  # noqa: F811 - the fixture
     """The endpoint of a real S3 server, with the buckets `mlflow`, `runs` and `shards`; this
