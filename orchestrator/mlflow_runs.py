@@ -235,18 +235,21 @@ def _send_tags(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) ->
         mlflow.log_batch(run, tags=tags[start : start + 100])
 
 
-def _send_notes(mlflow: Any, run: str, record: Record, _: Path, __: list[Any]) -> None:
+def _send_notes(mlflow: Any, run: str, record: Record, folder: Path, told: list[Any]) -> None:
     """Only where there is none, or what we wrote: people may have written their own."""
     there = mlflow.get_run(run)
-    tags, digest = there.data.tags, hashlib.sha256(record["run"].encode()).hexdigest()
-    ours = tags.get(_OUR_NOTE_TAG)
-    if NOTE_TAG not in tags or hashlib.sha256(tags[NOTE_TAG].encode()).hexdigest() == ours:
-        mlflow.set_tag(run, NOTE_TAG, record["run"])
-        mlflow.set_tag(run, _OUR_NOTE_TAG, digest)
+    tags = there.data.tags
+    if NOTE_TAG not in tags or _digest(tags[NOTE_TAG]) == tags.get(_OUR_NOTE_TAG):
+        values = {NOTE_TAG: record["run"], _OUR_NOTE_TAG: _digest(record["run"])}
+        _send_tags(mlflow, run, {"values": values}, folder, told)  # both, or neither
     experiment = mlflow.get_experiment(there.info.experiment_id)
     for tag, text in record["experiment"].items():
         if tag not in experiment.tags:
             mlflow.set_experiment_tag(experiment.experiment_id, tag, text)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _send_artifact(mlflow: Any, run: str, record: Record, folder: Path, _: list[Any]) -> None:

@@ -10,6 +10,7 @@ Where the run's store is not on this disk, `keep` puts what is unsent there as w
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -23,6 +24,11 @@ from shards.storage import Store, is_remote
 
 Record = dict[str, Any]
 _log = logging.getLogger(__name__)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room on a disk."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class Outbox:

@@ -10,7 +10,6 @@ wait until it is there.
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
@@ -31,7 +30,7 @@ from orchestrator.mlflow_runs import (
     send,
     why,
 )
-from orchestrator.outbox import Outbox
+from orchestrator.outbox import Outbox, is_full
 from shards.storage import Store
 
 _log = logging.getLogger(__name__)
@@ -178,9 +177,12 @@ class Tracker:
             self._closing.wait(wait_s)
 
     def _say_once(self, error: Exception) -> None:
-        if not self._said and isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if self._said:
+            return
+        self._said = True
+        if is_full(error):
             _log.warning("nothing more is told to MLflow: %s is full", self._outbox.folder)
-        elif not self._said:
+        else:
             _log.warning(
                 "MLflow at %s does not answer (%s: %s). Training goes on; metrics and pictures are "
                 "kept in %s and sent when it is back",
@@ -189,7 +191,6 @@ class Tracker:
                 why(error),
                 self._outbox.folder,
             )
-        self._said = True
 
     def _send_some(self) -> bool:
         if self.run_id is None and not self._connect():

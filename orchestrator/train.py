@@ -7,7 +7,6 @@ for its poll.
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import socket
@@ -20,6 +19,7 @@ from orchestrator.claims import named
 from orchestrator.config import Experiment
 from orchestrator.elastic import fresh_view
 from orchestrator.gauges import Gauges
+from orchestrator.outbox import is_full
 from orchestrator.start_limit import bounded
 from orchestrator.worker import DivergedError, Job, work
 
@@ -161,7 +161,7 @@ def _in_worker(config: dict[str, Any]) -> dict[str, Any]:
     except DivergedError as error:
         return {"diverged": str(error)}
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         raise FullError(
             f"a disk of {socket.gethostname()} is full: {error}; make room, then the same command "
