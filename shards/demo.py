@@ -9,6 +9,7 @@ them. Equal arguments give equal pictures.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -197,7 +198,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("destination", metavar="DST", help="the dataset to make")
     parser.add_argument("--videos", type=int, default=32, help="how many (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=16.7, help="of each (default %(default)s)")
-    parser.add_argument("--workers", type=int, help="as in shards.ingest")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        # A cluster's other nodes do not see what is rendered on this one.
+        default=1 if os.environ.get("RAY_ADDRESS") else None,
+        help="as in shards.ingest, but with RAY_ADDRESS this process alone",
+    )
     parser.add_argument("--keep", metavar="FOLDER", help="keep the rendered videos there")
     given = parser.parse_args(arguments)
     if given.videos < 1 or given.seconds < 2:

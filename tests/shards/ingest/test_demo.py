@@ -23,6 +23,13 @@ def dataset(tmp_path_factory):
     return root / "d"
 
 
+def test_demo_on_a_cluster_ingests_where_it_has_rendered(tmp_path, monkeypatch):
+    """Other nodes would not find the videos; and at this address nobody listens."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main([str(tmp_path / "d"), "--videos=1", "--seconds=2.6"]) == 0
+    assert load_manifest(LocalStore(str(tmp_path / "d"))).counts["videos_kept"] == 1
+
+
 def test_demo_videos_are_h264_of_the_rendered_scenes(tmp_path):
     scene = scenes(1)[0]
     encode(scene, tmp_path / "a.mp4", 20)
