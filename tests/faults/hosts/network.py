@@ -60,15 +60,9 @@ class Network:
         self._ip("addr", "add", f"{_GATEWAY}/24", "dev", "switch")
         self._ip("link", "set", "switch", "up")
 
-    @contextlib.contextmanager
     def joined(self):
         """This thread, and what it starts, are on the network: the user's own machine."""
-        with Path("/proc/thread-self/ns/net").open() as here:
-            _enter(f"/proc/{self._switch.pid}/ns/net")
-            try:
-                yield
-            finally:
-                _enter(f"/proc/self/fd/{here.fileno()}")
+        return on_network_of(self._switch.pid)
 
     def add(self, name, *, disk_mib=4096, cache_mib=1024):
         """A new machine under a name of ADDRESSES, with an empty disk."""
@@ -189,6 +183,17 @@ class Host:
     def end(self):
         """The power goes."""
         _end(self._process)
+
+
+@contextlib.contextmanager
+def on_network_of(pid):
+    """This thread, and what it starts, are on the network of that process."""
+    with Path("/proc/thread-self/ns/net").open() as here:
+        _enter(f"/proc/{pid}/ns/net")
+        try:
+            yield
+        finally:
+            _enter(f"/proc/self/fd/{here.fileno()}")
 
 
 def _entering(pid, *namespaces):

@@ -19,7 +19,11 @@ _TUNED = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "3",
+    # As KubeRay has it where there is Redis; Ray's own minute is short for a machine this busy.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
 }
+# A head that does not come up in Ray's 30 s ends, and is started again, as a kubelet does it.
+_UNTIL = ["sh", "-c", 'until "$@"; do sleep 1; done', "until"]
 
 
 class Raylets:
@@ -54,7 +58,8 @@ class Raylets:
         host = network.hosts[name]
         command = [*RAY, "start", "--block", f"--node-ip-address={host.address}", *_LIGHT]
         log = self._logs / f"{name}.log"
-        return host.start([*command, *arguments], log, **self._environment, **more)
+        again = _UNTIL if name == "head" else []
+        return host.start([*again, *command, *arguments], log, **self._environment, **more)
 
     def jobs(self):
         """The states of all jobs, as the head tells."""
@@ -76,7 +81,7 @@ class Raylets:
             return {}
         return {names[n["node_ip"]]: n["node_id"] for n in listed if n["state"] == "ALIVE"}
 
-    def wait_for(self, *names, timeout_s=120):
+    def wait_for(self, *names, timeout_s=240):
         """Waits until all of these are alive."""
         self._wait(lambda: self.alive().keys() >= set(names), f"{names} alive", timeout_s)
 
