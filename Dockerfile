@@ -24,13 +24,15 @@ RUN case "$DEVICE" in \
       cuda) ;; \
       *) echo "DEVICE=$DEVICE: cpu or cuda" >&2; exit 2 ;; \
     esac
-# What it stands on, without the packages themselves: this layer lasts until a version changes.
+# What it stands on, without the packages themselves.
 RUN /opt/venv/bin/pip install -c constraints.txt '.[server]'
+
+FROM build AS wheel
 COPY cluster cluster
 COPY models models
 COPY orchestrator orchestrator
 COPY shards shards
-RUN /opt/venv/bin/pip install --no-deps --force-reinstall -c constraints.txt .
+RUN /opt/venv/bin/pip wheel --no-deps -c constraints.txt --wheel-dir /wheel .
 
 FROM ${PYTHON_IMAGE}
 ARG DEVICE
@@ -40,6 +42,7 @@ LABEL org.opencontainers.image.title="video-orchestrator" \
       io.ray.version="${RAY_VERSION}"
 RUN groupadd --gid 10001 orchestrator && \
     useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin orchestrator
+# Gigabytes, and the same until a version changes; what follows is all that nodes fetch for new code.
 COPY --from=build /opt/venv /opt/venv
 # Nothing is written at run time but below HOME and /tmp: the chart's pods have a read-only root.
 ENV PATH=/opt/venv/bin:$PATH \
@@ -48,6 +51,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     GIT_PYTHON_REFRESH=quiet \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=wheel /wheel /wheel
+RUN pip install --no-cache-dir --no-deps --no-index --force-reinstall /wheel/*.whl
 RUN python -c "import ray, sys, torch; \
     found = ray.__version__, 'cuda' if torch.version.cuda else 'cpu'; \
     sys.exit(found != ('$RAY_VERSION', '$DEVICE') and f'the image has {found}')"

@@ -10,7 +10,7 @@ SEEDS = 5
 # Named by what it depends on, the place included: the scripts of a moved environment are broken.
 STAMP := .venv/.setup-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
 
-.PHONY: help setup demo test test-nightly test-services test-hosts test-kubernetes soak lint lint-chart bench docs clean
+.PHONY: help setup demo test test-nightly test-services test-hosts test-kubernetes test-pods soak lint lint-chart bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +36,7 @@ demo: setup ## a local cluster, sample video, shards, and a training run submitt
 	@echo "Take it down with: $(PY) -m cluster.local down"
 
 test: setup ## every test that needs no GPU; ARGS="-k order" goes to pytest
-	@$(PY) -m pytest -m "not nightly and not services and not kubernetes" $(ARGS)
+	@$(PY) -m pytest -m "not nightly and not services and not kubernetes and not pods" $(ARGS)
 
 test-nightly: setup ## the tests that take minutes each
 	@$(PY) -m pytest -m nightly $(ARGS)
@@ -49,6 +49,15 @@ test-services: setup ## MLflow's server on PostgreSQL with artifacts in S3, as a
 test-kubernetes: setup var/tools/helm ## the chart on a real Kubernetes API server, built once in five minutes
 	@tests/kubernetes/build.sh var/kubernetes
 	@$(PY) -m pytest -m kubernetes tests/kubernetes $(ARGS)
+
+test-pods: setup var/tools/helm ## the chart's pods, running, on a real node; its images are made once; needs root
+	@tests/kubernetes/build.sh var/kubernetes
+	@{ command -v containerd && command -v runc && command -v dnsmasq && command -v conntrack && \
+	   command -v iptables; } >/dev/null || { \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	    containerd runc containernetworking-plugins dnsmasq-base conntrack iptables iproute2; }
+	@tests/kubernetes/pods/images.sh var/kubernetes/images
+	@$(PY) -m pytest -m pods tests/kubernetes/pods $(ARGS)
 
 test-hosts: setup ## Ray on hosts with a network between them: cables, heads and disks fail; needs root
 	@{ command -v redis-server && command -v iptables && command -v tc; } >/dev/null || { \

@@ -49,12 +49,17 @@ settings.register_profile("project", deadline=None)  # a busy machine is not a f
 settings.load_profile("project")
 
 
+# The folders that need more than Python packages: `make test-services`, and so on, provide it.
+TESTS = Path(__file__).parent
+SUITES = {"services": "services", "kubernetes/pods": "pods", "kubernetes": "kubernetes"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folders that need servers, which `make test-services` and `test-kubernetes` provide."""
+    """Marks each test of these folders with its suite."""
     for item in items:
-        for suite in ("services", "kubernetes"):
-            if item.path.is_relative_to(Path(__file__).parent / suite):
-                item.add_marker(suite)
+        here = (folder for folder in SUITES if item.path.is_relative_to(TESTS / folder))
+        if folder := next(here, None):
+            item.add_marker(SUITES[folder])
 
 
 def _left_behind() -> list[psutil.Process]:

@@ -32,13 +32,12 @@ def test_every_package_of_the_image_is_pinned_by_the_constraints() -> None:
     installs = re.findall(r"pip install [^;&\n]*", TEXT)
     assert installs
     for line in installs:
-        assert "-c constraints.txt" in line, line
+        assert "-c constraints.txt" in line or "--no-index" in line, line
 
 
 def test_base_image_is_the_builders_choice_and_one_for_all_stages() -> None:
     bases = [each.split()[0] for each in _steps("FROM")]
-    assert len(bases) == 2
-    assert set(bases) == {"${PYTHON_IMAGE}"}
+    assert set(bases) == {"${PYTHON_IMAGE}", "build"}
     assert "PYTHON_IMAGE" in _steps("ARG"), "required: it has no default"
 
 

@@ -68,9 +68,9 @@ ln -sfn ../../.. .go/src/k8s.io/kubernetes
 go=$folder/build/root/usr/lib/go-1.15
 env -i PATH="$go/bin:$PATH" HOME="$folder/build/home" GOROOT="$go" GOPATH="$PWD/.go" GO111MODULE=off CGO_ENABLED=0 \
     KUBE_GIT_VERSION=v1.20.2 KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=archive \
-    make WHAT="cmd/kube-apiserver cmd/kube-controller-manager" >../make.log 2>&1 ||
+    make WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kubelet cmd/kube-proxy" >../make.log 2>&1 ||
     { tail -n 30 ../make.log >&2; exit 1; }
-cp _output/bin/kube-apiserver _output/bin/kube-controller-manager "$folder/bin"
+cp _output/bin/kube* "$folder/bin"
 cp "$folder/build/root/usr/bin/etcd" "$folder/build/root/usr/bin/kubectl" "$folder/bin"
 cd "$folder"
 chmod -R u+w build # Go's cache is read-only

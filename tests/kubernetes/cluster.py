@@ -78,12 +78,12 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     with ControlPlane(folder / "plane") as plane:
         here = Cluster(plane, folder / "home")
         load_crds(here)
-        with here.node.listening(), _at_work(here.node, here.kuberay):
+        with here.node.listening(), at_work(here.node, here.kuberay):
             yield here
             until(lambda: here.others() == [], "the end of every namespace", seconds=180)
 
 
-def load_crds(here: Cluster) -> None:
+def load_crds(here: Person) -> None:
     """KubeRay's, by `kubectl create`: they are too large for `kubectl apply`."""
     files = [f"--filename={path}" for path in sorted(CRDS.glob("ray.io_*.yaml"))]
     done = here.run("kubectl", "create", "--validate=false", *files)
@@ -95,13 +95,13 @@ def load_crds(here: Cluster) -> None:
 
 
 @contextmanager
-def _at_work(node: Node, kuberay: KubeRay) -> Iterator[None]:
-    """Both step on in a thread; what goes wrong there is one of their complaints."""
+def at_work(*ones: Node | KubeRay) -> Iterator[None]:
+    """All step on in a thread; what goes wrong there is one of their complaints."""
     ended = threading.Event()
 
     def work() -> None:
         while not ended.wait(0.1):
-            for one in (node, kuberay):
+            for one in ones:
                 try:
                     one.step()
                 except (requests.RequestException, UnreadyError):

@@ -80,19 +80,24 @@ class KubeRay:
             body["spec"] = job["spec"]["rayClusterSpec"]
             self._make("rayclusters", job, name, labels=labels, **body)
         elif cluster.get("status", {}).get("state") == "ready":
-            template = job["spec"]["submitterPodTemplate"]
+            template = self._submitter(job)
             template["metadata"]["labels"] |= origin
             limit = job["spec"]["submitterConfig"]["backoffLimit"]
             spec = {"backoffLimit": limit, "template": template}
-            self._node.plays[meta["uid"]] = self._next_play(job)
             self._make("jobs", job, meta["name"], labels=origin, spec=spec)
             self._tell(job, jobDeploymentStatus="Running", jobStatus="PENDING")
 
-    def _next_play(self, job: Object) -> Play:
-        for text, plays in self._plays.items():
-            if text in job["spec"]["entrypoint"] and plays:
-                return plays.pop(0)
-        return Play.ending(0)
+    def _submitter(self, job: Object) -> Object:
+        """The template of the pod that submits a job."""
+        plays = [plays for text, plays in self._plays.items() if text in job["spec"]["entrypoint"]]
+        play = plays[0].pop(0) if plays and plays[0] else Play.ending(0)
+        self._node.plays[job["metadata"]["uid"]] = play
+        template: Object = job["spec"]["submitterPodTemplate"]
+        return template
+
+    def _status(self, job: Object) -> int:
+        """Of a job whose submitter has ended: with what its command did."""
+        return self._node.plays[job["metadata"]["uid"]].status
 
     def _watch(self, job: Object) -> None:
         meta, status = job["metadata"], job["status"]
@@ -101,7 +106,7 @@ class KubeRay:
             if status["jobStatus"] != "RUNNING":
                 self._tell(job, jobStatus="RUNNING")
             return
-        code = self._node.plays[meta["uid"]].status
+        code = self._status(job)
         if code == 0:
             done = status.get("succeeded", 0) + 1
             self._tell(job, jobDeploymentStatus="Complete", jobStatus="SUCCEEDED", succeeded=done)
@@ -154,21 +159,26 @@ class KubeRay:
             subject = {"kind": "ServiceAccount", "name": account}
             subject["namespace"] = cluster["metadata"]["namespace"]
             self._make("rolebindings", cluster, name, roleRef=role, subjects=[subject])
-        groups = [("head", "headgroup", head["template"])]
-        groups += [
-            ("worker", group["groupName"], group["template"])
-            for group in spec["workerGroupSpecs"]
-            if group["maxReplicas"]
-        ]
-        for kind, group, template in groups:
-            labels = template["metadata"].get("labels", {}) | {
-                "ray.io/is-ray-node": "yes",
-                "ray.io/cluster": name,
-                "ray.io/node-type": kind,
-                "ray.io/group": group,
-            }
-            pod = f"{name}-{group}-{secrets.token_hex(3)[:5]}"
-            self._make("pods", cluster, pod, labels=labels, spec=template["spec"])
+        for group in [head, *(group for group in spec["workerGroupSpecs"] if group["maxReplicas"])]:
+            self._make_pod(cluster, group)
+
+    def _make_pod(self, cluster: Object, group: Object) -> None:
+        """One of a group; the head's is one without a `groupName`."""
+        name, of = cluster["metadata"]["name"], group.get("groupName", "headgroup")
+        labels = group["template"]["metadata"].get("labels", {}) | {
+            "ray.io/is-ray-node": "yes",
+            "ray.io/cluster": name,
+            "ray.io/node-type": "worker" if "groupName" in group else "head",
+            "ray.io/group": of,
+        }
+        spec = group["template"]["spec"] | self._additions(cluster, group)
+        self._make(
+            "pods", cluster, f"{name}-{of}-{secrets.token_hex(3)[:5]}", labels=labels, spec=spec
+        )
+
+    def _additions(self, _cluster: Object, _group: Object) -> Object:
+        """What a pod of a group has beyond its template: nothing, on a node that is played."""
+        return {}
 
     def _make(
         self,

@@ -1,0 +1,80 @@
+#!/bin/sh
+# Makes the images that the pods run: `tests/kubernetes/pods/images.sh var/kubernetes/images`.
+#
+# video-orchestrator.tar is what the Dockerfile makes with DEVICE=cpu, on a root of Debian's Python, since
+# python:3.11-slim-bookworm is in no registry of packages. trial.tar stands in for the two images of a
+# trial: Debian's PostgreSQL with an entrypoint that reads the official image's variables, and SeaweedFS.
+# Wheels are fetched here and not in the build, so that what this machine's pip is told about indexes
+# holds. The first time takes ten minutes and 12 GB; later only what changed is made again.
+set -eu
+umask 022
+source=$(cd "$(dirname "$0")/../../.." && pwd)
+python=$source/.venv/bin/python
+mkdir -p "$1"
+cd "$1"
+for program in buildah debootstrap; do
+    command -v $program >/dev/null && continue
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends buildah debootstrap
+done
+buildah="buildah --root $PWD/storage --runroot $PWD/run --storage-driver overlay"
+
+# A folder of a Debian with these packages, as an image of that name.
+debian() {
+    $buildah images --quiet "localhost/$1" >/dev/null 2>&1 && return
+    echo "making a root of Debian with $2"
+    rm -rf "root-$1"
+    debootstrap --variant=minbase --include="$2" bookworm "root-$1" http://deb.debian.org/debian >debootstrap.log ||
+        { tail -n 20 debootstrap.log >&2; exit 1; }
+    rm -rf "root-$1/var/cache/apt" "root-$1/var/lib/apt/lists"
+    container=$($buildah from scratch)
+    $buildah add --quiet "$container" "root-$1" / >/dev/null
+    $buildah commit --quiet --rm "$container" "localhost/$1" >/dev/null
+    rm -rf "root-$1"
+}
+
+# An image as an archive, unless it is there.
+archive() {
+    id=$($buildah images --quiet --no-trunc "localhost/$1")
+    [ -e "$1.tar" ] && [ "$(cat "$1.id")" = "$id" ] && return
+    rm -f "$1.tar" "$1.id"
+    $buildah push --quiet --disable-compression "localhost/$1" "docker-archive:$1.tar:localhost/$1"
+    echo "$id" >"$1.id"
+}
+
+debian python python3,python3-venv,ca-certificates
+debian postgresql postgresql
+
+wanted=$(cksum <"$source/constraints.txt" | cut -d " " -f 1)
+if ! [ -e "wheels/.$wanted" ]; then
+    echo "fetching the wheels of constraints.txt"
+    rm -rf wheels
+    mkdir wheels
+    # With what builds a wheel; a build without a network asks for that as well.
+    "$python" -m pip download --quiet --disable-pip-version-check -c "$source/constraints.txt" -d wheels \
+        "$source[server]" 'setuptools>=77' >wheels.log 2>&1 || { tail -n 20 wheels.log >&2; exit 1; }
+    touch "wheels/.$wanted"
+fi
+printf '[global]\nno-index = true\nfind-links = /wheels\n' >pip.conf
+$buildah build --layers --isolation chroot --build-arg PYTHON_IMAGE=localhost/python \
+    --build-arg DEVICE=cpu --volume "$PWD/wheels:/wheels:ro" --volume "$PWD/pip.conf:/etc/pip.conf:ro" \
+    --tag localhost/video-orchestrator "$source" >/dev/null
+archive video-orchestrator
+
+mkdir -p trial
+cp "$(dirname "$python")/weed" "$source/tests/kubernetes/pods/postgresql.sh" trial
+$buildah build --quiet --layers --isolation chroot --tag localhost/trial -f - trial >/dev/null <<'END'
+FROM localhost/postgresql
+RUN useradd --uid 10001 orchestrator
+ENV PATH=/usr/lib/postgresql/15/bin:/usr/local/bin:/usr/bin:/bin
+COPY weed postgresql.sh /usr/local/bin/
+CMD ["postgresql.sh"]
+END
+archive trial
+
+# What holds a pod's network while its containers come and go.
+$buildah build --quiet --layers --isolation chroot --tag localhost/pause -f - trial >/dev/null <<'END'
+FROM localhost/python
+ENTRYPOINT ["sleep", "infinity"]
+END
+archive pause

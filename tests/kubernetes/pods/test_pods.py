@@ -1,0 +1,144 @@
+"""The example `laptop-kind` on a node that runs its pods: what it installs works, and trains."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from cluster.service import free_port
+from tests.helm.manifests import CHART
+from tests.kubernetes.api import until
+from tests.kubernetes.cluster import SECRETS
+from tests.kubernetes.pods.operator import Operator
+from tests.kubernetes.test_docs import block
+
+NAMESPACE, NAME = "training", "training-orchestrator"
+VALUES = str(CHART / "examples" / "laptop-kind.yaml")
+USERS = SECRETS["mlflow-users"]
+# Of a trial, whose database is the chart's.
+DATABASE = {"uri": f"postgresql+psycopg2://mlflow:b@{NAME}-postgresql:5432/mlflow", "password": "b"}
+STEPS = 60
+RUN = ("vgan_unfiltered", "--scale", "laptop", "data.name=demo", f"budget.steps={STEPS}")
+
+
+@pytest.fixture(scope="module")
+def trial(operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """The cluster with the chart installed, as the page of docs says."""
+    told(operator, "kubectl", "create", "namespace", NAMESPACE)
+    for secret, texts in {**SECRETS, "mlflow-database": DATABASE}.items():
+        body = {"metadata": {"name": secret}, "stringData": texts}
+        operator.person.plane.api().create("secrets", NAMESPACE, body)
+    disks = tmp_path_factory.mktemp("disks")
+    disks.chmod(0o777)
+    for name in ("database", "s3"):
+        (disks / name).mkdir()
+        os.chown(disks / name, 10001, 10001)
+        spec = {
+            "capacity": {"storage": "20Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": str(disks / name)},
+        }
+        operator.person.plane.api().create(
+            "persistentvolumes", "", {"metadata": {"name": name}, "spec": spec}
+        )
+    ours(operator, "install", "--values", VALUES)
+    return operator
+
+
+def ours(operator: Operator, *words: str) -> str:
+    """`python -m cluster.kubernetes ...`, which ends with 0."""
+    return told(operator, "python", "-m", "cluster.kubernetes", *words)
+
+
+def told(operator: Operator, *command: str) -> str:
+    """What a command prints, which ends with 0."""
+    done = operator.person.run(*command)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}\n{state(operator)}"
+    return done.stdout
+
+
+def state(operator: Operator) -> str:
+    """What pods there are, and what has happened."""
+    show = [["get", "pods", "--output=wide"], ["get", "events", "--sort-by=.lastTimestamp"]]
+    lines = [
+        operator.person.run("kubectl", "--namespace", NAMESPACE, *each).stdout for each in show
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def forwarded(operator: Operator, service: str, port: int) -> Iterator[str]:
+    """The URL of a service on this machine, by `kubectl port-forward`."""
+    here = free_port()
+    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"service/{service}", f"{here}:{port}"]
+    process = subprocess.Popen(
+        command, env=operator.person.environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline().startswith("Forwarding from 127.0.0.1")
+        yield f"http://127.0.0.1:{here}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def runs(url: str) -> dict[str, float]:
+    """{status: last step of the loss} of MLflow's runs, asked as the runs' user."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.auth = (USERS["runs-username"], USERS["runs-password"])
+        asked = session.get(f"{url}/api/2.0/mlflow/experiments/search?max_results=100")
+        asked.raise_for_status()
+        ids = [each["experiment_id"] for each in asked.json()["experiments"]]
+        found = session.post(f"{url}/api/2.0/mlflow/runs/search", json={"experiment_ids": ids})
+        found.raise_for_status()
+        steps = {}
+        for run in found.json().get("runs", []):
+            last = {each["key"]: each["step"] for each in run["data"]["metrics"]}
+            steps[run["info"]["status"]] = last["train/g_loss"]
+        return steps
+
+
+def test_mlflow_answers_whom_it_knows(trial: Operator) -> None:
+    with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
+        assert requests.get(f"{url}/api/2.0/mlflow/experiments/search").status_code == 401
+        assert runs(url) == {}
+
+
+def test_cluster_that_stays_takes_a_job_by_the_lines_of_the_page(trial: Operator) -> None:
+    forward, url, token, submit = block("Jobs")
+    assert submit.startswith("ray job submit -- ")
+    ready = "until ray job list >/dev/null 2>&1; do sleep 0.5; done"
+    demo = "ray job submit -- python -m shards.demo s3://shards/demo --videos=8 --seconds=6"
+    lines = ["trap 'kill $!' EXIT", forward, url, token, ready, demo]
+    text = told(trial, "bash", "-c", "\n".join(lines))
+    assert re.search(r"Job 'raysubmit_\w+' succeeded", text)
+
+
+def test_job_goes_on_where_it_was_when_its_worker_pod_is_told_to_go(trial: Operator) -> None:
+    """SIGTERM, Ray's drain, the notice, a checkpoint, a new pod: all within its grace period."""
+    job = trial.person.begin("submit", *RUN)
+    until(lambda: "step 10/" in job.output, "steps", seconds=240, otherwise=lambda: state(trial))
+    of_the_job = "orchestrator/group=cpu,orchestrator/owner!=cluster"
+    told(trial, "kubectl", "-n", NAMESPACE, "delete", "pod", "--wait=false", "-l", of_the_job)
+    assert job.wait(240) == 0, job.output + state(trial)
+    saved = re.search(r"a node is being taken away: saved at step (\d+)", job.output)
+    assert saved, job.output
+    assert f"attempt 2, 1 worker(s), from step {saved[1]} to {STEPS}" in job.output
+    with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
+        assert runs(url) == {"FINISHED": STEPS}
+
+
+def test_upgrade_keeps_the_runs_and_down_keeps_the_volumes(trial: Operator) -> None:
+    ours(trial, "install", "--values", VALUES)
+    with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
+        assert runs(url) == {"FINISHED": STEPS}
+    ours(trial, "down")
+    left = told(trial, "kubectl", "-n", NAMESPACE, "get", "pods,pvc,secrets", "--output=name")
+    kept = {f"persistentvolumeclaim/data-{NAME}-{each}-0" for each in ("postgresql", "s3")}
+    assert kept | {f"secret/{name}" for name in SECRETS} <= set(left.split())
