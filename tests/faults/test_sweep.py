@@ -115,6 +115,7 @@ def test_sweep_with_a_trial_that_fails_goes_on_and_does_nothing_when_started_aga
     assert all(len(list(store.list("attempts/"))) == 1 for store in run.stores())
 
 
+@pytest.mark.nightly  # three minutes, the longest of all; what is resumed has tests in test_conduct
 @pytest.mark.parametrize("seed", SEEDS)
 def test_sweep_killed_and_the_same_command_again_has_every_trial_once(sweep, seed):
     run = sweep("sweep.eta=2", "sweep.concurrent=2", *SPACE).start()

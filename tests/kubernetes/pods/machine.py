@@ -25,6 +25,7 @@ import yaml
 from tests.faults.hosts.network import on_network_of
 from tests.helm.manifests import ROOT
 from tests.kubernetes.api import Api, Object, until
+from tests.kubernetes.pods.policies import CHAIN
 from tests.kubernetes.server import BIN
 
 CPUS = 8
@@ -35,20 +36,24 @@ ARCHIVES = {
     "trial": ("postgres:17.2", "chrislusf/seaweedfs:4.48"),
     "pause": ("pause:1",),
 }
-_ADDRESS, _PODS = "10.99.0.1", "10.97.0.0/16"
+ADDRESS, _PODS = "10.99.0.1", "10.97.0.0/16"
 _PROGRAMS = ("containerd", "ctr", "runc", "dnsmasq", "conntrack", "iptables", "unshare", "nsenter")
 _BUILT = ("kubelet", "kube-scheduler", "kube-proxy")
 _UNSHARE = ["setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--pid", "--fork"]
 _SETUP = f"""
 mount --make-rshared /
 ip link set lo up
-ip addr add {_ADDRESS}/32 dev lo
+ip addr add {ADDRESS}/32 dev lo
 mount -t tmpfs cpus /sys/devices/system/node
 for n in $(seq 0 {CPUS - 1}); do
     mkdir -p /sys/devices/system/node/node0/cpu$n/topology
     cd /sys/devices/system/node/node0/cpu$n
     echo 1 >online; echo $n >topology/core_id; echo 0 >topology/physical_package_id
 done
+echo 1 >/proc/sys/net/bridge/bridge-nf-call-iptables
+iptables -w -N {CHAIN}
+iptables -w -I FORWARD -j {CHAIN}
+iptables -w -I INPUT -j {CHAIN}
 echo ready
 exec env --ignore-signal=CHLD sleep infinity
 """
@@ -70,6 +75,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
+        self._rules = ""
         # Sockets are in it, whose paths have to be short.
         self._state = Path(tempfile.mkdtemp(prefix="vo-pods-", dir="/run"))
         self._first = subprocess.Popen(
@@ -102,7 +108,7 @@ class Machine:
         self._run(
             *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"),
             *("--no-hosts", f"--addn-hosts={self.folder}/hosts", "--local=/cluster.local/"),
-            *(f"--listen-address={_ADDRESS}", "--bind-interfaces", "--user=root", "--pid-file="),
+            *(f"--listen-address={ADDRESS}", "--bind-interfaces", "--user=root", "--pid-file="),
         )
         self._run(
             str(BIN / "kube-scheduler"),
@@ -112,14 +118,14 @@ class Machine:
         self._run(
             str(BIN / "kube-proxy"),
             *(f"--kubeconfig={kubeconfig}", "--proxy-mode=iptables", f"--cluster-cidr={_PODS}"),
-            *("--hostname-override=node", "--bind-address=127.0.0.1", "--masquerade-all"),
+            *("--hostname-override=node", "--bind-address=127.0.0.1"),
             *("--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0"),
             *("--conntrack-tcp-timeout-close-wait=0", "--healthz-bind-address=127.0.0.1:10256"),
         )
         self._run(
             str(BIN / "kubelet"),
             *(f"--config={self.folder}/kubelet.yaml", f"--kubeconfig={kubeconfig}"),
-            *("--container-runtime=remote", "--hostname-override=node", f"--node-ip={_ADDRESS}"),
+            *("--container-runtime=remote", "--hostname-override=node", f"--node-ip={ADDRESS}"),
             f"--container-runtime-endpoint=unix://{socket}",
             *(f"--root-dir={self._state}/kubelet", f"--cert-dir={self.folder}/kubelet"),
         )
@@ -132,6 +138,12 @@ class Machine:
         if (self.folder / "hosts").read_text() != text:
             (self.folder / "hosts").write_text(text)
             self._enter("pkill", "-HUP", "dnsmasq")
+
+    def filter(self, rules: str) -> None:
+        """From now on packets pass by these rules of `policies.packet_filter`."""
+        if self._rules != rules:
+            self._enter("iptables-restore", "--wait", "--noflush", given=rules)
+            self._rules = rules
 
     def end(self) -> None:
         """Ends it and its pods."""
@@ -179,12 +191,12 @@ class Machine:
         kubelet = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": _ADDRESS,
+            "address": ADDRESS,
             "healthzBindAddress": "127.0.0.1",
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
             "cgroupDriver": "cgroupfs",
-            "clusterDNS": [_ADDRESS],
+            "clusterDNS": [ADDRESS],
             "clusterDomain": "cluster.local",
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%"},
             "failSwapOn": False,
@@ -211,8 +223,10 @@ class Machine:
         with (self.folder / f"{Path(command[0]).name}.log").open("ab") as log:
             subprocess.Popen([*self._inside, *command], stdout=log, stderr=log)
 
-    def _enter(self, *command: str) -> str:
-        done = subprocess.run([*self._inside, *command], capture_output=True, text=True)
+    def _enter(self, *command: str, given: str = "") -> str:
+        done = subprocess.run(
+            [*self._inside, *command], input=given, capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self.tail()}"
         return done.stdout
 

@@ -1,4 +1,4 @@
-"""KubeRay's operator for pods that run: what it puts into the chart's templates, and DNS.
+"""KubeRay's operator for pods that run: what it puts into the chart's templates.
 
 Written after KubeRay 1.7's `common/pod.go`, `job.go` and `service.go`. Not played: the
 autoscaler, Redis, TLS.
@@ -16,6 +16,7 @@ from tests.kubernetes.kuberay import KubeRay
 from tests.kubernetes.node import Node
 from tests.kubernetes.person import Person
 from tests.kubernetes.pods.machine import Machine
+from tests.kubernetes.pods.policies import packet_filter
 
 _PORTS = {"client": 10001, "dashboard": 8265, "gcs-server": 6379, "metrics": 8080}
 _WAIT = """
@@ -38,7 +39,7 @@ _SUBMIT = (
 
 
 class Operator(KubeRay):
-    """The operator, and whoever tells the cluster's DNS of Services. person: gives commands."""
+    """The operator, the cluster's DNS and its network plugin. person: gives commands."""
 
     def __init__(self, api: Api, machine: Machine, person: Person) -> None:
         super().__init__(api, Node(api, tls=machine.folder))
@@ -49,6 +50,8 @@ class Operator(KubeRay):
         super().step()
         known = dict(map(self._address, self._api.list("services")))
         self._machine.resolve({name: address for name, address in known.items() if address})
+        kinds = ("networkpolicies", "pods", "namespaces")
+        self._machine.filter(packet_filter(*(self._api.list(kind) for kind in kinds)))
 
     def _address(self, service: Object) -> tuple[str, str]:
         meta, spec = service["metadata"], service["spec"]

@@ -1,5 +1,6 @@
 """The example `laptop-kind` on a node that runs its pods: what it installs works, and trains."""
 
+import errno
 import os
 import re
 import subprocess
@@ -8,25 +9,45 @@ from contextlib import contextmanager
 
 import pytest
 import requests
+import yaml
 
 from cluster.service import free_port
 from tests.helm.manifests import CHART
 from tests.kubernetes.api import until
 from tests.kubernetes.cluster import SECRETS
+from tests.kubernetes.pods.machine import ADDRESS
 from tests.kubernetes.pods.operator import Operator
 from tests.kubernetes.test_docs import block
 
 NAMESPACE, NAME = "training", "training-orchestrator"
-VALUES = str(CHART / "examples" / "laptop-kind.yaml")
+EXAMPLE = CHART / "examples" / "laptop-kind.yaml"
 USERS = SECRETS["mlflow-users"]
 # Of a trial, whose database is the chart's.
 DATABASE = {"uri": f"postgresql+psycopg2://mlflow:b@{NAME}-postgresql:5432/mlflow", "password": "b"}
 STEPS = 60
+# Prints 0 or the error's number for each HOST:PORT.
+PROBE = """
+import socket, sys
+for each in sys.argv[1:]:
+    host, port = each.split(":")
+    with socket.socket() as s:
+        s.settimeout(5)
+        print(s.connect_ex((host, int(port))))
+"""
 RUN = ("vgan_unfiltered", "--scale", "laptop", "data.name=demo", f"budget.steps={STEPS}")
 
 
 @pytest.fixture(scope="module")
-def trial(operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+def values(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a site: the example, and where this node's DNS is."""
+    site = yaml.safe_load(EXAMPLE.read_text()) | {"network": {"dnsCidrs": [f"{ADDRESS}/32"]}}
+    path = tmp_path_factory.mktemp("site") / "site.yaml"
+    path.write_text(yaml.safe_dump(site))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trial(operator: Operator, values: str, tmp_path_factory: pytest.TempPathFactory) -> Operator:
     """The cluster with the chart installed, as the page of docs says."""
     told(operator, "kubectl", "create", "namespace", NAMESPACE)
     for secret, texts in {**SECRETS, "mlflow-database": DATABASE}.items():
@@ -45,7 +66,7 @@ def trial(operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Opera
         operator.person.plane.api().create(
             "persistentvolumes", "", {"metadata": {"name": name}, "spec": spec}
         )
-    ours(operator, "install", "--values", VALUES)
+    ours(operator, "install", "--values", values)
     return operator
 
 
@@ -104,6 +125,40 @@ def runs(url: str) -> dict[str, float]:
         return steps
 
 
+def reached(operator: Operator, namespace: str, pod: str, addresses: list[str]) -> set[str]:
+    """Which of `host:port` a pod can connect to; the others are forbidden, and not just deaf."""
+    words = ["kubectl", "-n", namespace, "exec", pod, "--", "python", "-c", PROBE, *addresses]
+    answers = told(operator, *words).split()
+    assert set(answers) <= {"0", str(errno.EHOSTUNREACH)}, answers
+    return {address for address, answer in zip(addresses, answers, strict=True) if answer == "0"}
+
+
+def test_pods_reach_what_they_need_and_strangers_nothing(trial: Operator) -> None:
+    """`kubelet` is the node's own, which is nobody's need and nobody's secret here."""
+    told(trial, "kubectl", "create", "namespace", "stranger")
+    image = "--image=video-orchestrator:0.1.0-cpu"
+    told(trial, "kubectl", "-n", "stranger", "run", "stranger", image, "--", "sleep", "infinity")
+    told(trial, "kubectl", "-n", "stranger", "wait", "--for=condition=Ready", "pod/stranger")
+    of = {}
+    for pod in trial.person.plane.api().list("pods", namespace=NAMESPACE):
+        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        of[component] = pod["metadata"]["name"], pod["status"]["podIP"]
+    ports = {"postgresql": 5432, "s3": 8333, "mlflow": 5000, "ray-head": 6379, "ray-worker": 52365}
+    address = {each: f"{of[each][1]}:{port}" for each, port in ports.items()}
+    address |= {"dashboard": f"{of['ray-head'][1]}:8265", "kubelet": f"{ADDRESS}:10250"}
+    allowed = {
+        "mlflow": {"postgresql", "s3"},
+        "ray-head": {"s3", "mlflow", "ray-head", "dashboard", "ray-worker"},
+        "ray-worker": {"s3", "mlflow", "ray-head", "dashboard", "ray-worker"},
+    }
+    for component, names in allowed.items():
+        own = {address[each] for each in ports | {"dashboard": 0} if component in each}
+        found = reached(trial, NAMESPACE, of[component][0], list(address.values()))
+        assert found | own == {address[each] for each in names} | own, component
+    found = reached(trial, "stranger", "stranger", list(address.values()))
+    assert found == {address["kubelet"]}
+
+
 def test_mlflow_answers_whom_it_knows(trial: Operator) -> None:
     with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
         assert requests.get(f"{url}/api/2.0/mlflow/experiments/search").status_code == 401
@@ -134,8 +189,8 @@ def test_job_goes_on_where_it_was_when_its_worker_pod_is_told_to_go(trial: Opera
         assert runs(url) == {"FINISHED": STEPS}
 
 
-def test_upgrade_keeps_the_runs_and_down_keeps_the_volumes(trial: Operator) -> None:
-    ours(trial, "install", "--values", VALUES)
+def test_upgrade_keeps_the_runs_and_down_keeps_the_volumes(trial: Operator, values: str) -> None:
+    ours(trial, "install", "--values", values)
     with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
         assert runs(url) == {"FINISHED": STEPS}
     ours(trial, "down")
