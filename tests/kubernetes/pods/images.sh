@@ -45,20 +45,20 @@ archive() {
 debian python python3,python3-venv,ca-certificates
 debian postgresql postgresql
 
-wanted=$(cksum <"$source/constraints.txt" | cut -d " " -f 1)
-if ! [ -e "wheels/.$wanted" ]; then
+wanted=$(cat "$source/constraints.txt" "$source/pyproject.toml" "$source/Dockerfile" | cksum)
+if [ "$(cat made-of 2>/dev/null)" != "$wanted" ]; then
     echo "fetching the wheels of constraints.txt"
-    rm -rf wheels
-    mkdir wheels
+    mkdir -p wheels
     # With what builds a wheel; a build without a network asks for that as well.
     "$python" -m pip download --quiet --disable-pip-version-check -c "$source/constraints.txt" -d wheels \
         "$source[server]" 'setuptools>=77' >wheels.log 2>&1 || { tail -n 20 wheels.log >&2; exit 1; }
-    touch "wheels/.$wanted"
+    $buildah rmi --prune --force >/dev/null # gigabytes of layers that are made anew
 fi
 printf '[global]\nno-index = true\nfind-links = /wheels\n' >pip.conf
 $buildah build --layers --isolation chroot --build-arg PYTHON_IMAGE=localhost/python \
     --build-arg DEVICE=cpu --volume "$PWD/wheels:/wheels:ro" --volume "$PWD/pip.conf:/etc/pip.conf:ro" \
-    --tag localhost/video-orchestrator "$source" >/dev/null
+    --tag localhost/video-orchestrator "$source" >build.log 2>&1 || { tail -n 20 build.log >&2; exit 1; }
+echo "$wanted" >made-of
 archive video-orchestrator
 
 mkdir -p trial

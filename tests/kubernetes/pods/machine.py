@@ -98,12 +98,15 @@ class Machine:
     def start(self, api: Api, kubeconfig: Path) -> None:
         """Starts all of it, and waits until the scheduler may place pods here."""
         self._write_files()
+        unpacked, wanted = IMAGES / "containerd" / "unpacked", _ids()
+        if not unpacked.exists() or unpacked.read_text() != wanted:
+            shutil.rmtree(unpacked.parent, ignore_errors=True)
         self._run("containerd", "--config", f"{self.folder}/containerd.toml")
         socket = self._state / "containerd.sock"
         until(socket.exists, "containerd", seconds=60, otherwise=self.tail)
-        ctr = ["ctr", f"--address={socket}", "--namespace=k8s.io"]
-        for name in ARCHIVES:
-            self._import(ctr, IMAGES / f"{name}.tar")
+        if not unpacked.exists():
+            self._import(["ctr", f"--address={socket}", "--namespace=k8s.io"])
+            unpacked.write_text(wanted)
         (self.folder / "hosts").touch()
         self._run(
             *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"),
@@ -200,6 +203,7 @@ class Machine:
             "clusterDomain": "cluster.local",
             "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%"},
             "failSwapOn": False,
+            "imageGCHighThresholdPercent": 100,  # nobody can fetch them again
             # What a machine that is itself a container's guest may not change.
             "maxOpenFiles": 20000,
             "oomScoreAdj": 0,
@@ -207,17 +211,13 @@ class Machine:
         }
         (self.folder / "kubelet.yaml").write_text(yaml.safe_dump(kubelet))
 
-    def _import(self, ctr: list[str], archive: Path) -> None:
-        """Unpacks an image, unless this very one is there."""
-        known = IMAGES / "containerd" / f"{archive.stem}.id"
-        wanted = archive.with_suffix(".id").read_text()
-        if known.exists() and known.read_text() == wanted:
-            return
-        self._enter(*ctr, "images", "import", str(archive))
-        for name in ARCHIVES[archive.stem]:
-            full = f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
-            self._enter(*ctr, "images", "tag", "--force", f"localhost/{archive.stem}:latest", full)
-        known.write_text(wanted)
+    def _import(self, ctr: list[str]) -> None:
+        """Unpacks the images."""
+        for archive, names in ARCHIVES.items():
+            self._enter(*ctr, "images", "import", str(IMAGES / f"{archive}.tar"))
+            for name in names:
+                full = f"docker.io/{name}" if "/" in name else f"docker.io/library/{name}"
+                self._enter(*ctr, "images", "tag", f"localhost/{archive}:latest", full)
 
     def _run(self, *command: str) -> None:
         with (self.folder / f"{Path(command[0]).name}.log").open("ab") as log:
@@ -233,6 +233,10 @@ class Machine:
     @property
     def _inside(self) -> list[str]:
         return ["nsenter", f"--target={self._pid}", "--net", "--mount", "--pid"]
+
+
+def _ids() -> str:
+    return "".join((IMAGES / f"{name}.id").read_text() for name in ARCHIVES)
 
 
 def _is_ready(api: Api) -> Object | None:

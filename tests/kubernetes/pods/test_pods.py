@@ -19,6 +19,7 @@ from tests.kubernetes.pods.machine import ADDRESS
 from tests.kubernetes.pods.operator import Operator
 from tests.kubernetes.test_docs import block
 
+pytestmark = pytest.mark.timeout(900)
 NAMESPACE, NAME = "training", "training-orchestrator"
 EXAMPLE = CHART / "examples" / "laptop-kind.yaml"
 USERS = SECRETS["mlflow-users"]
@@ -178,10 +179,10 @@ def test_cluster_that_stays_takes_a_job_by_the_lines_of_the_page(trial: Operator
 def test_job_goes_on_where_it_was_when_its_worker_pod_is_told_to_go(trial: Operator) -> None:
     """SIGTERM, Ray's drain, the notice, a checkpoint, a new pod: all within its grace period."""
     job = trial.person.begin("submit", *RUN)
-    until(lambda: "step 10/" in job.output, "steps", seconds=240, otherwise=lambda: state(trial))
+    until(lambda: "step 10/" in job.output, "steps", seconds=400, otherwise=lambda: state(trial))
     of_the_job = "orchestrator/group=cpu,orchestrator/owner!=cluster"
     told(trial, "kubectl", "-n", NAMESPACE, "delete", "pod", "--wait=false", "-l", of_the_job)
-    assert job.wait(240) == 0, job.output + state(trial)
+    assert job.wait(400) == 0, job.output + state(trial)
     saved = re.search(r"a node is being taken away: saved at step (\d+)", job.output)
     assert saved, job.output
     assert f"attempt 2, 1 worker(s), from step {saved[1]} to {STEPS}" in job.output
