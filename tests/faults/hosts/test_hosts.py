@@ -62,7 +62,7 @@ def test_link_slow_and_lossy_is_told_as_a_wait_for_data_and_changes_nothing(
     """Shards are kept on the host: it is the first epoch that comes through the link."""
     raylets.head()
     raylets.nodes(*HOSTS)
-    bits = 8e6
+    bits = 4e6
     network.slow(HOSTS[seed % 2], source="services", mbit=bits / 1e6, loss=0.02)
     run = job(extra=["data.cache_gib=0.1"])
     outcome = run.start().finish()
@@ -73,7 +73,7 @@ def test_link_slow_and_lossy_is_told_as_a_wait_for_data_and_changes_nothing(
     takes_s = 2 * epoch * CLIP_BYTES * 8 / bits  # a worker has two or three of a step's five clips
     waited_s, computed_s = sum(told["data/wait_s"]), sum(told["sys/compute_slowest_s"][:epoch])
     run.note("waited s", round(waited_s, 1))
-    assert waited_s > takes_s - computed_s
+    assert waited_s > takes_s / 2 - computed_s  # half: reading begins before the first step does
     # On rank 0's accounts as well, whichever of the two was slow.
     share = told["goodput/data_wait"][-1] / told["goodput/compute"][-1]
     assert share > 0.5 * waited_s / sum(told["sys/compute_slowest_s"])

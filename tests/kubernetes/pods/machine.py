@@ -135,6 +135,12 @@ class Machine:
         until(lambda: _is_ready(api), "the node", seconds=180, otherwise=self.tail)
         api.patch("nodes", "", "node", {"spec": {"taints": None}})  # of a controller that is off
 
+    def disk(self, folder: Path, gib: int) -> None:
+        """A disk of that size at a folder, which belongs to the pods' user."""
+        folder.mkdir(parents=True)
+        options = f"size={gib}g,uid=10001,gid=10001,mode=0700"
+        self._enter("mount", "-t", "tmpfs", "-o", options, "disk", str(folder))
+
     def resolve(self, addresses: dict[str, str]) -> None:
         """From now on the cluster's DNS knows these names."""
         text = "".join(f"{address} {name}\n" for name, address in sorted(addresses.items()))

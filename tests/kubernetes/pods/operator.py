@@ -39,19 +39,22 @@ _SUBMIT = (
 
 
 class Operator(KubeRay):
-    """The operator, the cluster's DNS and its network plugin. person: gives commands."""
+    """The operator, the cluster's DNS and its network plugin.
+
+    machine: its node. person: gives commands.
+    """
 
     def __init__(self, api: Api, machine: Machine, person: Person) -> None:
         super().__init__(api, Node(api, tls=machine.folder))
-        self._machine = machine
+        self.machine = machine
         self.person = person
 
     def step(self) -> None:
         super().step()
         known = dict(map(self._address, self._api.list("services")))
-        self._machine.resolve({name: address for name, address in known.items() if address})
+        self.machine.resolve({name: address for name, address in known.items() if address})
         kinds = ("networkpolicies", "pods", "namespaces")
-        self._machine.filter(packet_filter(*(self._api.list(kind) for kind in kinds)))
+        self.machine.filter(packet_filter(*(self._api.list(kind) for kind in kinds)))
 
     def _address(self, service: Object) -> tuple[str, str]:
         meta, spec = service["metadata"], service["spec"]

@@ -1,7 +1,6 @@
 """The example `laptop-kind` on a node that runs its pods: what it installs works, and trains."""
 
 import errno
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -54,19 +53,16 @@ def trial(operator: Operator, values: str, tmp_path_factory: pytest.TempPathFact
     for secret, texts in {**SECRETS, "mlflow-database": DATABASE}.items():
         body = {"metadata": {"name": secret}, "stringData": texts}
         operator.person.plane.api().create("secrets", NAMESPACE, body)
-    disks = tmp_path_factory.mktemp("disks")
-    disks.chmod(0o777)
     for name in ("database", "s3"):
-        (disks / name).mkdir()
-        os.chown(disks / name, 10001, 10001)
+        folder = tmp_path_factory.mktemp("disks") / name
+        operator.machine.disk(folder, gib=4)
         spec = {
-            "capacity": {"storage": "20Gi"},
+            "capacity": {"storage": "20Gi"},  # what the example asks for
             "accessModes": ["ReadWriteOnce"],
-            "hostPath": {"path": str(disks / name)},
+            "hostPath": {"path": str(folder)},
         }
-        operator.person.plane.api().create(
-            "persistentvolumes", "", {"metadata": {"name": name}, "spec": spec}
-        )
+        body = {"metadata": {"name": name}, "spec": spec}
+        operator.person.plane.api().create("persistentvolumes", "", body)
     ours(operator, "install", "--values", values)
     return operator
 
