@@ -15,58 +15,63 @@ CHAIN = "POLICIES"
 _NAME = "kubernetes.io/metadata.name"  # a label that every namespace has, from 1.21
 
 
+# Which address of a packet is the pod's own, which the other's, and what a rule calls the others.
+_ENDS = {"Egress": ("-s", "-d", "to"), "Ingress": ("-d", "-s", "from")}
+
+
 def packet_filter(policies: list[Object], pods: list[Object], namespaces: list[Object]) -> str:
     """For `iptables-restore --noflush`; FORWARD and INPUT begin with a jump to CHAIN."""
-    labels = {each["metadata"]["name"]: _labels(each) for each in namespaces}
-    for name, of in labels.items():
-        of[_NAME] = name
+    names = [each["metadata"]["name"] for each in namespaces]
+    places = {
+        name: _labels(each) | {_NAME: name} for name, each in zip(names, namespaces, strict=True)
+    }
     there = [pod for pod in pods if "podIP" in pod.get("status", {})]
-    chains, rules = [CHAIN], [f"-A {CHAIN} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"]
+    chains = [CHAIN]
+    rules = [f"-A {CHAIN} -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN"]
     for number, pod in enumerate(there):
-        mine = [policy for policy in policies if _selects(policy, pod)]
-        for direction, own, other in (("Egress", "-s", "-d"), ("Ingress", "-d", "-s")):
-            of = [each["spec"] for each in mine if direction in each["spec"]["policyTypes"]]
-            if not of:
-                continue
-            chain = f"{direction}-{number}"
-            chains.append(chain)
-            rules.append(f"-A {CHAIN} {own} {pod['status']['podIP']} -j {chain}")
-            for spec in of:
-                for allowed in spec.get(direction.lower(), []):
-                    for address in _peers(allowed, direction, pod, there, labels):
-                        ports = [
-                            f"-p {p['protocol'].lower()} --dport {p['port']}"
-                            for p in allowed.get("ports", [])
-                        ]
-                        rules += [
-                            f"-A {chain} {other} {address} {port} -j RETURN"
-                            for port in ports or [""]
-                        ]
-            rules.append(f"-A {chain} -j REJECT --reject-with icmp-admin-prohibited")
+        mine = [policy["spec"] for policy in policies if _selects(policy, pod)]
+        for direction, (own, other, _) in _ENDS.items():
+            specs = [spec for spec in mine if direction in spec["policyTypes"]]
+            if specs:
+                chains.append(chain := f"{direction}-{number}")
+                rules.append(f"-A {CHAIN} {own} {pod['status']['podIP']} -j {chain}")
+                allowed = _allowed(direction, specs, pod["metadata"]["namespace"], there, places)
+                rules += [f"-A {chain} {other} {each} -j RETURN" for each in allowed]
+                rules.append(f"-A {chain} -j REJECT --reject-with icmp-admin-prohibited")
     heads = [f":{chain} - [0:0]" for chain in chains]
     return "\n".join(["*filter", *heads, *rules, "COMMIT", ""])
 
 
-def _peers(
-    allowed: Object,
+def _allowed(
     direction: str,
-    pod: Object,
+    specs: list[Object],
+    namespace: str,
     pods: list[Object],
-    namespaces: dict[str, dict[str, str]],
+    places: dict[str, dict[str, str]],
 ) -> Iterator[str]:
-    """The addresses that a rule names."""
-    for peer in allowed["to" if direction == "Egress" else "from"]:
-        if "ipBlock" in peer:
-            yield peer["ipBlock"]["cidr"]
-            continue
-        for other in pods:
-            place = other["metadata"]["namespace"]
-            if "namespaceSelector" in peer:
-                is_there = _matches(peer["namespaceSelector"], namespaces[place])
-            else:
-                is_there = place == pod["metadata"]["namespace"]
-            if is_there and _matches(peer.get("podSelector", {}), _labels(other)):
-                yield other["status"]["podIP"]
+    """Address and port of each other end."""
+    for spec in specs:
+        for rule in spec.get(direction.lower(), []):
+            ports = [
+                f"-p {p['protocol'].lower()} --dport {p['port']}" for p in rule.get("ports", [])
+            ]
+            for peer in rule[_ENDS[direction][2]]:
+                for address in _addresses(peer, namespace, pods, places):
+                    yield from (f"{address} {port}" for port in ports or [""])
+
+
+def _addresses(
+    peer: Object, namespace: str, pods: list[Object], places: dict[str, dict[str, str]]
+) -> list[str]:
+    if "ipBlock" in peer:
+        return [peer["ipBlock"]["cidr"]]
+    near = peer.get("namespaceSelector", {"matchLabels": {_NAME: namespace}})
+    return [
+        pod["status"]["podIP"]
+        for pod in pods
+        if _matches(near, places[pod["metadata"]["namespace"]])
+        and _matches(peer.get("podSelector", {}), _labels(pod))
+    ]
 
 
 def _selects(policy: Object, pod: Object) -> bool:
@@ -83,4 +88,5 @@ def _matches(selector: Object, labels: dict[str, str]) -> bool:
         assert each["operator"] == "In", each
         if labels.get(each["key"]) not in each["values"]:
             return False
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
