@@ -34,6 +34,7 @@ def settings(network, request, monkeypatch):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with network.joined():
+        services.forget_runs()  # of the test before, which have the names of this one's
         yield settings
 
 

@@ -7,6 +7,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from mlflow import MlflowClient
+
 from tests.faults.hosts.network import ADDRESSES
 from tests.shards.s3.conftest import KEY, SECRET, client, seaweed_command, wait_until_writable
 
@@ -65,6 +67,13 @@ def upload(folder, bucket):
         if path.is_file():
             key = path.relative_to(folder.parent).as_posix()
             client(S3).put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
+
+
+def forget_runs():
+    """Has MLflow find no run any more."""
+    mlflow = MlflowClient(MLFLOW)
+    for run in mlflow.search_runs([each.experiment_id for each in mlflow.search_experiments()]):
+        mlflow.delete_run(run.info.run_id)
 
 
 def _wait_for(url, log):
