@@ -58,7 +58,11 @@ def launch(
     finished = finished_result(store)
     if finished is not None:
         print(f"{name} is finished; --fresh starts another. Its results: {site.run(name)}")
-        _deliver(experiment, site, name, store, registers=registers)
+        try:
+            _deliver(experiment, site, name, store, registers=registers)
+        except OSError as error:
+            print(f"error: {error}; the same command tries again", file=sys.stderr)
+            return 1
         _last_word(finished, name, site, site.mlflow_uri, as_json=as_json)
         return 0
     try:
@@ -150,7 +154,7 @@ def drive(
         status, why = "KILLED", f"stopped {stopped}; the same command resumes it"
     except SupersededError as error:
         status, why = None, f"is left: {error}"
-    except (RuntimeError, ValueError, DivergedError) as error:
+    except (RuntimeError, ValueError, OSError, DivergedError) as error:
         why = f"failed: {error}"
     finally:
         if status is not None:
@@ -191,7 +195,10 @@ def _reap(mlflow: Any, _run_id: str) -> None:
 def _deliver(
     experiment: Experiment, site: Site, name: str, store: Store, *, registers: bool
 ) -> None:
-    """Tells MLflow what it has not heard of a finished run: it was away, or the driver killed."""
+    """Tells MLflow what it has not heard of a finished run: it was away, or the driver killed.
+
+    Raises OSError where MLflow does not take the model.
+    """
     outboxes = [Outbox(site.outbox(name), writer, store) for writer in ("driver", "rank0")]
     status = outboxes[0].last("status")
     killed = status is not None and status["status"] != "FINISHED"
@@ -209,16 +216,26 @@ def _deliver(
         )
         for outbox in outboxes
     )
-    if killed:
-        driver.status("FINISHED")
-    if registers:
-        register(driver, experiment, store)
-    if driver.close(timeout_s=60) and rank0.close(timeout_s=60):
+    try:
+        if registers:
+            register(driver, experiment, store)
+    except OSError:
+        driver.status("FAILED")  # which the next start of the run will see, and try again
+        raise
+    else:
+        if killed:
+            driver.status("FINISHED")
+    finally:
+        is_told = driver.close(timeout_s=60), rank0.close(timeout_s=60)
+    if all(is_told):
         print("MLflow now has all that waited for it")
 
 
 def register(tracker: Tracker, experiment: Experiment, store: Store) -> None:
-    """Puts a finished run's model into MLflow's registry, once."""
+    """Puts a finished run's model into MLflow's registry, once.
+
+    Raises OSError where MLflow refuses, or ceases to answer.
+    """
     newest = Checkpoints(store, keep=2).newest()
     assert newest is not None, "a finished run has a checkpoint"
 

@@ -104,10 +104,17 @@ def _answers(uri: str, condition: str) -> list[Any]:
 def asking(uri: str) -> Iterator[Any | None]:
     """A client for questions, or None, as `client_of_existing` gives it; MLflow's errors become
     OSErrors that say so in a line."""
+    with in_a_line(uri):
+        yield client_of_existing(uri)
+
+
+@contextmanager
+def in_a_line(uri: str) -> Iterator[None]:
+    """Makes OSErrors of MLflow's errors."""
     from mlflow.exceptions import MlflowException
 
     try:
-        yield client_of_existing(uri)
+        yield
     except MlflowException as error:
         raise OSError(f"MLflow at {uri} does not answer: {why(error)}") from None
 

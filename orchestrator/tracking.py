@@ -26,6 +26,7 @@ from orchestrator.mlflow_runs import (
     client,
     create_run,
     find_run,
+    in_a_line,
     last_steps,
     send,
     why,
@@ -123,14 +124,16 @@ class Tracker:
     def do(self, action: Callable[[Any, str], None], *, timeout_s: float) -> bool:
         """Calls `action(mlflow, run_id)` here, once the run is there; False if it is not in time.
 
-        What was told before may not have been sent yet.
+        What was told before may not have been sent yet. Raises OSError where MLflow refuses, or
+        ceases to answer.
         """
         deadline = time.monotonic() + timeout_s
         while self.run_id is None and time.monotonic() < deadline:
             time.sleep(0.05)
         if self.run_id is None:
             return False
-        action(client(self._uri), self.run_id)
+        with in_a_line(self._uri):
+            action(client(self._uri), self.run_id)
         return True
 
     def keep(self) -> float:

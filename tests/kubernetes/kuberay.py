@@ -159,8 +159,12 @@ class KubeRay:
             subject = {"kind": "ServiceAccount", "name": account}
             subject["namespace"] = cluster["metadata"]["namespace"]
             self._make("rolebindings", cluster, name, roleRef=role, subjects=[subject])
-        for group in [head, *(group for group in spec["workerGroupSpecs"] if group["maxReplicas"])]:
+        for group in [head, *self._first_groups(cluster)]:
             self._make_pod(cluster, group)
+
+    def _first_groups(self, cluster: Object) -> list[Object]:
+        """Of which a pod is made beside the head."""
+        return [group for group in cluster["spec"]["workerGroupSpecs"] if group["maxReplicas"]]
 
     def _make_pod(self, cluster: Object, group: Object) -> None:
         """One of a group; the head's is one without a `groupName`."""

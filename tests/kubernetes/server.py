@@ -25,6 +25,7 @@ PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 USERS = ("person", "controllers", "standin")  # all may do everything; told apart in the audit log
 # The stand-in's node sends no heartbeats, and nodes have no routes here.
 CONTROLLERS = "*,-nodelifecycle,-nodeipam,-cloud-node-lifecycle,-route,-service,-ttl"
+LOOPBACK = "127.0.0.1"
 AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -36,10 +37,15 @@ QUESTIONS = ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "tokenreview
 
 
 class ControlPlane:
-    """One, in a folder of its own; a context manager starts and ends it."""
+    """One, in a folder of its own; a context manager starts and ends it.
 
-    def __init__(self, folder: Path) -> None:
+    address: of the API server; another than loopback's is there for pods, which trust it too.
+    """
+
+    def __init__(self, folder: Path, *, address: str = LOOPBACK) -> None:
         self.folder = folder
+        self._address = address
+        self._has_pods = address != LOOPBACK
         self.port, self._etcd, self._peer = free_port(), free_port(), free_port()
         self._tokens = {user: secrets.token_hex(16) for user in USERS}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -47,7 +53,7 @@ class ControlPlane:
     @property
     def url(self) -> str:
         """The API server's address."""
-        return f"https://127.0.0.1:{self.port}"
+        return f"https://{self._address}:{self.port}"
 
     def api(self, user: str = "standin") -> Api:
         """A client, as a user."""
@@ -98,6 +104,7 @@ class ControlPlane:
             *("--bind-address=127.0.0.1", "--port=0", f"--secure-port={free_port()}"),
             *(f"--controllers={CONTROLLERS}", f"--cert-dir={self.folder}/managers"),
             f"--service-account-private-key-file={self.folder}/tls.key",
+            *([f"--root-ca-file={self.folder}/tls.crt"] if self._has_pods else []),
         )
         until(
             lambda: self.api().list("serviceaccounts", namespace="default"),
@@ -112,8 +119,9 @@ class ControlPlane:
         self._run(
             "kube-apiserver",
             *(f"--etcd-servers=http://127.0.0.1:{self._etcd}", f"--secure-port={self.port}"),
-            *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"),
-            *("--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.98.0.0/16"),
+            *(f"--bind-address={self._address}", f"--advertise-address={self._address}"),
+            f"--endpoint-reconciler-type={'lease' if self._has_pods else 'none'}",
+            "--service-cluster-ip-range=10.98.0.0/16",
             *(f"--tls-cert-file={tls}.crt", f"--tls-private-key-file={tls}.key"),
             *(
                 f"--service-account-key-file={tls}.key",
@@ -156,7 +164,8 @@ class ControlPlane:
         (self.folder / "tokens.csv").write_text("\n".join(rows) + "\n")
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
         make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        make += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        names = f"subjectAltName=IP:{self._address},IP:10.98.0.1,DNS:kubernetes.default"
+        make += ["-subj", f"/CN={self._address}", "-addext", names]
         make += ["-keyout", f"{self.folder}/tls.key", "-out", f"{self.folder}/tls.crt"]
         subprocess.run(make, check=True, capture_output=True)
 

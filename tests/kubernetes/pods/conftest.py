@@ -1,6 +1,7 @@
 """A cluster of one node whose pods run, for all tests of this folder: `make test-pods`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,10 @@ from tests.kubernetes.person import HELM, Person
 from tests.kubernetes.pods import machine
 from tests.kubernetes.pods.operator import Operator
 from tests.kubernetes.server import ControlPlane, what_is_missing
+
+
+def _plane(folder: Path) -> ControlPlane:
+    return ControlPlane(folder / "plane", address=machine.ADDRESS)
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +29,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("pods")
     node = machine.Machine(folder / "node")
     try:
-        with node.joined(), ControlPlane(folder / "plane") as plane:
+        with node.joined(), _plane(folder) as plane:
             node.start(plane.api(), plane.kubeconfig("controllers"))
             made = Operator(plane.api(), node, Person(plane, folder / "home"))
             load_crds(made.person)

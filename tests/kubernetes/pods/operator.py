@@ -1,7 +1,6 @@
 """KubeRay's operator for pods that run: what it puts into the chart's templates.
 
-Written after KubeRay 1.7's `common/pod.go`, `job.go` and `service.go`. Not played: the
-autoscaler, Redis, TLS.
+Written after KubeRay 1.7's `common/pod.go`, `job.go` and `service.go`. Not played: Redis, TLS.
 """
 
 from __future__ import annotations
@@ -82,32 +81,46 @@ class Operator(KubeRay):
         adds = [
             *_token(cluster),
             {"name": "RAY_ADDRESS", "value": "127.0.0.1:6379" if is_head else _gcs(cluster)},
-            {"name": "RAY_CLUSTER_NAME", "value": cluster["metadata"]["name"]},
-            {"name": "RAY_CLUSTER_NAMESPACE", "value": cluster["metadata"]["namespace"]},
+            *_names(cluster),
+            {"name": "RAY_NODE_TYPE_NAME", "value": group.get("groupName", "headgroup")},
+            _field("RAY_CLOUD_INSTANCE_ID", "metadata.name"),
             {"name": "KUBERAY_GEN_RAY_START_CMD", "value": start},
             {"name": "RAY_USAGE_STATS_KUBERAY_IN_USE", "value": "1"},
         ]
+        if is_head and cluster["spec"]["enableInTreeAutoscaling"]:
+            adds.append({"name": "RAY_enable_autoscaler_v2", "value": "1"})
         ray = {**container, "env": container["env"] + adds}
         ray["command"] = ["/bin/bash", "-c", "--", f"ulimit -n 65536; {start}"]
         if is_head:
-            return {"containers": [ray]}
+            sidecars = [_autoscaler(cluster)] if cluster["spec"]["enableInTreeAutoscaling"] else []
+            return {"containers": [ray, *sidecars], **_never_again(cluster)}
         keys = ("image", "imagePullPolicy", "securityContext", "env", "volumeMounts")
         waiting = {key: ray[key] for key in keys} | {"name": "wait-gcs-ready"}
         waiting["command"] = ["/bin/bash", "-c", "--", _WAIT.format(address=_gcs(cluster))]
         small = {"cpu": "200m", "memory": "256Mi"}
         waiting["resources"] = {"limits": small, "requests": small}
-        return {"containers": [ray], "initContainers": [waiting]}
+        return {"containers": [ray], "initContainers": [waiting], **_never_again(cluster)}
+
+    def _first_groups(self, _cluster: Object) -> list[Object]:
+        return []
 
     def _step_cluster(self, cluster: Object) -> None:
-        """Makes it, and then anew what of it is lost."""
+        """Makes it; then has the workers that the autoscaler wants, and not those it is rid of."""
         super()._step_cluster(cluster)
         meta = cluster["metadata"]
-        if "deletionTimestamp" in meta or cluster.get("status", {}).get("state") != "ready":
+        if "deletionTimestamp" in meta:
             return
         for group in cluster["spec"]["workerGroupSpecs"]:
             labels = f"ray.io/cluster={meta['name']},ray.io/group={group['groupName']}"
-            there = self._api.list("pods", namespace=meta["namespace"], labels=labels)
-            if not [pod for pod in there if "deletionTimestamp" not in pod["metadata"]]:
+            found = self._api.list("pods", namespace=meta["namespace"], labels=labels)
+            there = {pod["metadata"]["name"]: pod for pod in found}
+            for name in group.get("scaleStrategy", {}).get("workersToDelete", []):
+                if name in there:
+                    self._api.delete("pods", meta["namespace"], name)
+            going = [pod for pod in found if "deletionTimestamp" in pod["metadata"]]
+            bounds = group["minReplicas"], group["maxReplicas"]
+            wanted = min(max(group["replicas"], bounds[0]), bounds[1])
+            if len(found) - len(going) < wanted:
                 self._make_pod(cluster, group)
 
     def _submitter(self, job: Object) -> Object:
@@ -157,7 +170,43 @@ def _start(cluster: Object, group: Object) -> str:
         options["address"] = _gcs(cluster)
         options["labels"] = ",".join(f"{key}={value}" for key, value in group["labels"].items())
     words = [f"--{key}={value}" for key, value in (options | group["rayStartParams"]).items()]
-    return " ".join(["ray start --block", *([] if "groupName" in group else ["--head"]), *words])
+    if "groupName" not in group:
+        words.append("--head")
+        if cluster["spec"]["enableInTreeAutoscaling"]:
+            words.append("--no-monitor")
+    return " ".join(["ray start --block", *words])
+
+
+def _autoscaler(cluster: Object) -> Object:
+    """The container beside the head's that asks the API server for pods."""
+    given = cluster["spec"]["autoscalerOptions"]
+    taken = ("image", "imagePullPolicy", "securityContext", "resources", "volumeMounts")
+    env = [
+        *_names(cluster),
+        *_token(cluster),
+        _field("RAY_HEAD_POD_NAME", "metadata.name"),
+        {"name": "KUBERAY_CRD_VER", "value": "v1"},
+    ]
+    command = "ray kuberay-autoscaler --cluster-name $(RAY_CLUSTER_NAME)"
+    command += " --cluster-namespace $(RAY_CLUSTER_NAMESPACE)"
+    run = {"name": "autoscaler", "env": env, "command": ["/bin/bash", "-c", "--", command]}
+    return {key: given[key] for key in taken} | run
+
+
+def _never_again(cluster: Object) -> Object:
+    return {"restartPolicy": "Never"} if cluster["spec"]["enableInTreeAutoscaling"] else {}
+
+
+def _names(cluster: Object) -> list[Object]:
+    meta = cluster["metadata"]
+    return [
+        {"name": "RAY_CLUSTER_NAME", "value": meta["name"]},
+        {"name": "RAY_CLUSTER_NAMESPACE", "value": meta["namespace"]},
+    ]
+
+
+def _field(name: str, path: str) -> Object:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def _secret(cluster: Object) -> str:

@@ -11,7 +11,7 @@ import requests
 import yaml
 
 from cluster.service import free_port
-from tests.helm.manifests import CHART
+from tests.helm.manifests import changed, example
 from tests.kubernetes.api import until
 from tests.kubernetes.cluster import SECRETS
 from tests.kubernetes.pods.machine import ADDRESS
@@ -20,11 +20,11 @@ from tests.kubernetes.test_docs import block
 
 pytestmark = pytest.mark.timeout(900)
 NAMESPACE, NAME = "training", "training-orchestrator"
-EXAMPLE = CHART / "examples" / "laptop-kind.yaml"
 USERS = SECRETS["mlflow-users"]
 # Of a trial, whose database is the chart's.
 DATABASE = {"uri": f"postgresql+psycopg2://mlflow:b@{NAME}-postgresql:5432/mlflow", "password": "b"}
 STEPS = 60
+RAY_NEEDS = {"ray-head", "dashboard", "s3", "mlflow"}
 # Prints 0 or the error's number for each HOST:PORT.
 PROBE = """
 import socket, sys
@@ -38,9 +38,15 @@ RUN = ("vgan_unfiltered", "--scale", "laptop", "data.name=demo", f"budget.steps=
 
 
 @pytest.fixture(scope="module")
-def values(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The file of a site: the example, and where this node's DNS is."""
-    site = yaml.safe_load(EXAMPLE.read_text()) | {"network": {"dnsCidrs": [f"{ADDRESS}/32"]}}
+def values(operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file of a site: the example with Ray's autoscaler, and where DNS and API server are."""
+    api_server = {"cidrs": [f"{ADDRESS}/32"], "ports": [operator.person.plane.port]}
+    site = changed(
+        example("laptop-kind"),
+        ray__autoscaling={"enabled": True, "idleSeconds": 30},
+        workers__0__min=0,
+        network={"dnsCidrs": [f"{ADDRESS}/32"], "egress": {"apiServer": api_server}},
+    )
     path = tmp_path_factory.mktemp("site") / "site.yaml"
     path.write_text(yaml.safe_dump(site))
     return str(path)
@@ -122,38 +128,43 @@ def runs(url: str) -> dict[str, float]:
         return steps
 
 
-def reached(operator: Operator, namespace: str, pod: str, addresses: list[str]) -> set[str]:
-    """Which of `host:port` a pod can connect to; the others are forbidden, and not just deaf."""
-    words = ["kubectl", "-n", namespace, "exec", pod, "--", "python", "-c", PROBE, *addresses]
-    answers = told(operator, *words).split()
+def pods(operator: Operator, **labels: str) -> dict[str, tuple[str, str]]:
+    """{component: (name, address)} of the pods that have the labels."""
+    chosen = ",".join(f"orchestrator/{name}={value}" for name, value in labels.items())
+    found = operator.person.plane.api().list("pods", namespace=NAMESPACE, labels=chosen)
+    return {
+        pod["metadata"]["labels"]["app.kubernetes.io/component"]: (
+            pod["metadata"]["name"],
+            pod["status"]["podIP"],
+        )
+        for pod in found
+    }
+
+
+def reached(operator: Operator, namespace: str, pod: str) -> set[str]:
+    """What a pod can connect to; the rest is forbidden, and not just deaf.
+
+    `kubelet` is the node's own, which is nobody's need.
+    """
+    ports = {"postgresql": 5432, "s3": 8333, "mlflow": 5000, "ray-head": 6379}
+    there = pods(operator)
+    addresses = {name: f"{there[name][1]}:{port}" for name, port in ports.items()}
+    addresses |= {"dashboard": f"{there['ray-head'][1]}:8265", "kubelet": f"{ADDRESS}:10250"}
+    words = ["kubectl", "-n", namespace, "exec", pod, "--", "python", "-c", PROBE]
+    answers = told(operator, *words, *addresses.values()).split()
     assert set(answers) <= {"0", str(errno.EHOSTUNREACH)}, answers
-    return {address for address, answer in zip(addresses, answers, strict=True) if answer == "0"}
+    return {name for name, answer in zip(addresses, answers, strict=True) if answer == "0"}
 
 
 def test_pods_reach_what_they_need_and_strangers_nothing(trial: Operator) -> None:
-    """`kubelet` is the node's own, which is nobody's need and nobody's secret here."""
+    there = pods(trial)
+    assert reached(trial, NAMESPACE, there["mlflow"][0]) == {"mlflow", "postgresql", "s3"}
+    assert reached(trial, NAMESPACE, there["ray-head"][0]) == RAY_NEEDS
     told(trial, "kubectl", "create", "namespace", "stranger")
     image = "--image=video-orchestrator:0.1.0-cpu"
     told(trial, "kubectl", "-n", "stranger", "run", "stranger", image, "--", "sleep", "infinity")
     told(trial, "kubectl", "-n", "stranger", "wait", "--for=condition=Ready", "pod/stranger")
-    of = {}
-    for pod in trial.person.plane.api().list("pods", namespace=NAMESPACE):
-        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-        of[component] = pod["metadata"]["name"], pod["status"]["podIP"]
-    ports = {"postgresql": 5432, "s3": 8333, "mlflow": 5000, "ray-head": 6379, "ray-worker": 52365}
-    address = {each: f"{of[each][1]}:{port}" for each, port in ports.items()}
-    address |= {"dashboard": f"{of['ray-head'][1]}:8265", "kubelet": f"{ADDRESS}:10250"}
-    allowed = {
-        "mlflow": {"postgresql", "s3"},
-        "ray-head": {"s3", "mlflow", "ray-head", "dashboard", "ray-worker"},
-        "ray-worker": {"s3", "mlflow", "ray-head", "dashboard", "ray-worker"},
-    }
-    for component, names in allowed.items():
-        own = {address[each] for each in ports | {"dashboard": 0} if component in each}
-        found = reached(trial, NAMESPACE, of[component][0], list(address.values()))
-        assert found | own == {address[each] for each in names} | own, component
-    found = reached(trial, "stranger", "stranger", list(address.values()))
-    assert found == {address["kubelet"]}
+    assert reached(trial, "stranger", "stranger") == {"kubelet"}
 
 
 def test_mlflow_answers_whom_it_knows(trial: Operator) -> None:
@@ -176,14 +187,25 @@ def test_job_goes_on_where_it_was_when_its_worker_pod_is_told_to_go(trial: Opera
     """SIGTERM, Ray's drain, the notice, a checkpoint, a new pod: all within its grace period."""
     job = trial.person.begin("submit", *RUN)
     until(lambda: "step 10/" in job.output, "steps", seconds=400, otherwise=lambda: state(trial))
-    of_the_job = "orchestrator/group=cpu,orchestrator/owner!=cluster"
-    told(trial, "kubectl", "-n", NAMESPACE, "delete", "pod", "--wait=false", "-l", of_the_job)
+    (worker, _) = pods(trial, group="cpu")["ray-worker"]
+    assert reached(trial, NAMESPACE, worker) == RAY_NEEDS
+    told(trial, "kubectl", "-n", NAMESPACE, "delete", "pod", "--wait=false", worker)
     assert job.wait(400) == 0, job.output + state(trial)
     saved = re.search(r"a node is being taken away: saved at step (\d+)", job.output)
     assert saved, job.output
     assert f"attempt 2, 1 worker(s), from step {saved[1]} to {STEPS}" in job.output
     with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
         assert runs(url) == {"FINISHED": STEPS}
+
+
+def test_autoscaler_takes_workers_away_that_have_nothing_to_do(trial: Operator) -> None:
+    """The cluster of the job before, which had none until the job wanted one."""
+    until(
+        lambda: not pods(trial, group="cpu"),
+        "the end of the workers",
+        seconds=240,
+        otherwise=lambda: state(trial),
+    )
 
 
 def test_upgrade_keeps_the_runs_and_down_keeps_the_volumes(trial: Operator, values: str) -> None:
