@@ -5,6 +5,7 @@ The driver's part. To MLflow it speaks as the writer `driver`; rank 0 speaks for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -22,7 +23,7 @@ from orchestrator.config import Experiment
 from orchestrator.cost import step_cost
 from orchestrator.description import describe, family
 from orchestrator.history import STOP
-from orchestrator.mlflow_runs import reap
+from orchestrator.mlflow_runs import reap, status_of
 from orchestrator.outbox import Outbox
 from orchestrator.provenance import git_commit
 from orchestrator.site import Site
@@ -142,7 +143,7 @@ def drive(
     status: str | None = "FAILED"
     result, why = None, ""
     try:
-        tracker.do(_reap, timeout_s=5)
+        _reap(tracker)
         prepare()
         trained = train(job)
         if "interrupted" in trained:
@@ -186,10 +187,14 @@ def finished_result(store: Store) -> dict[str, Any] | None:
         return None
 
 
-def _reap(mlflow: Any, _run_id: str) -> None:
-    names = reap(mlflow)
-    if names:
-        print(f"MLflow called these running, nobody drove them; now KILLED: {', '.join(names)}")
+def _reap(tracker: Tracker) -> None:
+    def act(mlflow: Any, _: str) -> None:
+        names = reap(mlflow)
+        if names:
+            print(f"MLflow called these running, nobody drove them; now KILLED: {', '.join(names)}")
+
+    with contextlib.suppress(OSError):  # no reason for this run not to begin
+        tracker.do(act, timeout_s=5)
 
 
 def _deliver(
@@ -200,8 +205,8 @@ def _deliver(
     Raises OSError where MLflow does not take the model.
     """
     outboxes = [Outbox(site.outbox(name), writer, store) for writer in ("driver", "rank0")]
-    status = outboxes[0].last("status")
-    killed = status is not None and status["status"] != "FINISHED"
+    status = (outboxes[0].last("status") or {}).get("status") or status_of(site.mlflow_uri, name)
+    killed = status not in (None, "FINISHED")
     if not killed and all(outbox.is_empty for outbox in outboxes):
         return
     driver, rank0 = (

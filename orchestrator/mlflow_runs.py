@@ -100,6 +100,16 @@ def _answers(uri: str, condition: str) -> list[Any]:
         return [] if mlflow is None else list(_runs(mlflow, condition))
 
 
+def status_of(uri: str, name: str) -> str | None:
+    """What MLflow calls the state of the run `name`; None where it does not know it, or is away."""
+    try:
+        with asking(uri) as mlflow:
+            run = None if mlflow is None else find_run(mlflow, name)
+    except OSError:
+        return None
+    return None if run is None else str(run.info.status)
+
+
 @contextmanager
 def asking(uri: str) -> Iterator[Any | None]:
     """A client for questions, or None, as `client_of_existing` gives it; MLflow's errors become
@@ -110,12 +120,16 @@ def asking(uri: str) -> Iterator[Any | None]:
 
 @contextmanager
 def in_a_line(uri: str) -> Iterator[None]:
-    """Makes OSErrors of MLflow's errors."""
+    """Makes OSErrors with a message in a line of what MLflow's clients raise: MLflow's own errors,
+    HTTP's for artifacts by its server, S3's for artifacts without it."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, RequestException, Boto3Error, BotoCoreError, ClientError) as error:
         raise OSError(f"MLflow at {uri} does not answer: {why(error)}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Sweeping:
             planned.name, self._table, self._journal, planned.site, tracker, self._conduct.cost
         )
         reaper = Reaper(self._over_runs, self._progress.note)
-        status = "FAILED"
+        status, is_crowned = "FAILED", True
         try:
             self._tune(parents[0])
             status = self._conduct.verdict()
@@ -72,14 +73,14 @@ class Sweeping:
             parent.close()
             best = self._table.best(self._journal.trials)
             if status == "FINISHED" and best is not None:
-                self._crown(best)
+                is_crowned = self._crown(best)
             tracker.status(status)
             tracker.close(timeout_s=30)
             cost = self._conduct.cost()
             self._progress.close(
                 planned.name, status, best, self._conduct.fatal, tracker.page, cost
             )
-        return 0 if status == "FINISHED" else 1
+        return 0 if status == "FINISHED" and is_crowned else 1
 
     def _tune(self, parent: str) -> None:
         planned, sweep, name = self._planned, self._sweep, self._planned.name
@@ -116,8 +117,8 @@ class Sweeping:
         trials = dict(self._journal.trials)  # the reaper's thread asks
         return {trial.run for n, trial in trials.items() if n not in self._conduct.live}
 
-    def _crown(self, best: Trial) -> None:
-        """Registers the best trial's model, under the alias `best`."""
+    def _crown(self, best: Trial) -> bool:
+        """Registers the best trial's model, under the alias `best`; whether MLflow took it."""
         site, experiment = self._planned.site, self._planned.trial(best.values)
         store = open_store(site.run(best.run))
         tracker = Tracker(
@@ -129,10 +130,16 @@ class Sweeping:
             store=store,
             delivers=True,
         )
-        register(tracker, experiment, store)
-        if tracker.run_id is not None:
-            registry.mark_best(site.mlflow_uri, tracker.run_id)
-        tracker.close(timeout_s=20)
+        try:
+            register(tracker, experiment, store)
+            if tracker.run_id is not None:
+                registry.mark_best(site.mlflow_uri, tracker.run_id)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}; the same command tries again", file=sys.stderr)
+            return False
+        finally:
+            tracker.close(timeout_s=20)
+        return True
 
     def _describe(self, tracker: Tracker) -> None:
         """What defines the sweep as params; what may change from start to start as tags."""

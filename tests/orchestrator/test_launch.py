@@ -4,7 +4,7 @@ import json
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from requests import HTTPError
 
 from orchestrator.checkpoint import Checkpoints
 from orchestrator.experiments import resolve
@@ -61,28 +61,29 @@ def test_launch_of_a_run_whose_driver_was_killed_at_the_end_registers_and_ends_i
     assert client.get_model_version("vgan_golf", "1").run_id == run_id
 
 
+@pytest.mark.parametrize("has_outbox", [True, False], ids=["here", "on another disk"])
 def test_launch_of_a_finished_run_whose_model_mlflow_did_not_take_says_so_and_tries_again(
-    finished, monkeypatch, capsys
+    finished, has_outbox, monkeypatch, capsys
 ):
     here = Site.from_environment()
-    Outbox(here.outbox("r-1"), "driver").append({"kind": "status", "status": "FINISHED"})
+    client = MlflowClient(here.mlflow_uri)
+    run_id = create_run(client, here.mlflow_uri, name="r-1", experiment="vgan").info.run_id
+    client.set_terminated(run_id, "FAILED")
+    if has_outbox:
+        Outbox(here.outbox("r-1"), "driver").append({"kind": "status", "status": "FINISHED"})
 
     def refuse(*_):
-        raise MlflowException("the artifact store\nanswers 500")
+        raise HTTPError("500 Server Error: INTERNAL SERVER ERROR\nand a page of HTML")
 
     with monkeypatch.context() as broken:
         broken.setattr("mlflow.MlflowClient.log_artifacts", refuse)
         assert finished() == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith(
-        f"error: MLflow at {here.mlflow_uri} does not answer: the artifact store"
-    )
-    client = MlflowClient(here.mlflow_uri)
-    assert find_run(client, "r-1").info.status == "FAILED"
+    assert said.startswith(f"error: MLflow at {here.mlflow_uri} does not answer: 500 Server Error")
+    assert client.get_run(run_id).info.status == "FAILED"
     assert finished() == 0
-    run = find_run(client, "r-1")
-    assert run.info.status == "FINISHED"
-    assert client.get_model_version("vgan_golf", "1").run_id == run.info.run_id
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert client.get_model_version("vgan_golf", "1").run_id == run_id
 
 
 def test_launch_of_a_finished_run_elsewhere_delivers_what_a_lost_node_kept(
