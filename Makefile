@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup ## a local cluster, sample video, shards, and a training run submitted to Ray
 	$(PY) -m cluster.local up
-	. var/cluster/local.env && $(PY) -m shards.demo var/shards/demo
+	. var/cluster/local.env && $(PY) -m shards.demo var/shards/demo --workers $$(nproc)
 	. var/cluster/local.env && PATH="$$PWD/.venv/bin:$$PATH" && \
 	    ray job submit -- python -m orchestrator.run vgan_unfiltered --scale laptop
 	@echo
@@ -46,14 +46,14 @@ test-services: setup ## MLflow's server on PostgreSQL with artifacts in S3, as a
 	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql; }
 	@$(PY) -m pytest -m services tests/services $(ARGS)
 
-test-kubernetes: setup var/tools/helm ## the chart on a real Kubernetes API server, built once in five minutes
+test-kubernetes: setup var/tools/helm ## the chart on a real Kubernetes API server, built once in ten minutes
 	@tests/kubernetes/build.sh var/kubernetes
 	@$(PY) -m pytest -m kubernetes tests/kubernetes $(ARGS)
 
 test-pods: setup var/tools/helm ## the chart's pods, running, on a real node; its images are made once; needs root
 	@tests/kubernetes/build.sh var/kubernetes
 	@{ command -v containerd && command -v runc && command -v dnsmasq && command -v conntrack && \
-	   command -v iptables; } >/dev/null || { \
+	   command -v iptables && test -x /usr/lib/cni/bridge; } >/dev/null || { \
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends \
 	    containerd runc containernetworking-plugins dnsmasq-base conntrack iptables iproute2; }
 	@tests/kubernetes/pods/images.sh var/kubernetes/images

@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=int,
         # A cluster's other nodes do not see what is rendered on this one.
         default=1 if os.environ.get("RAY_ADDRESS") else None,
-        help="as in shards.ingest, but with RAY_ADDRESS this process alone",
+        help="as in shards.ingest; with RAY_ADDRESS this process alone, unless given",
     )
     parser.add_argument("--keep", metavar="FOLDER", help="keep the rendered videos there")
     given = parser.parse_args(arguments)
