@@ -18,16 +18,17 @@ ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python3 -m venv /opt/venv
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml ./
 RUN case "$DEVICE" in \
       cpu) /opt/venv/bin/pip install --no-deps --index-url "$TORCH_CPU_INDEX" -c constraints.txt torch ;; \
       cuda) ;; \
       *) echo "DEVICE=$DEVICE: cpu or cuda" >&2; exit 2 ;; \
     esac
-# What it stands on, without the packages themselves.
-RUN /opt/venv/bin/pip install -c constraints.txt '.[server]'
+# What it stands on, without the packages themselves, whose words may change.
+RUN touch README.md LICENSE && /opt/venv/bin/pip install -c constraints.txt '.[server]'
 
 FROM build AS wheel
+COPY README.md LICENSE ./
 COPY cluster cluster
 COPY models models
 COPY orchestrator orchestrator
@@ -42,7 +43,8 @@ LABEL org.opencontainers.image.title="video-orchestrator" \
       io.ray.version="${RAY_VERSION}"
 RUN groupadd --gid 10001 orchestrator && \
     useradd --uid 10001 --gid 10001 --create-home --shell /usr/sbin/nologin orchestrator
-# Gigabytes, and the same until a version changes; what follows is all that nodes fetch for new code.
+# Gigabytes, and with this builder's cache the same until a version changes; what follows is all that
+# nodes fetch for new code.
 COPY --from=build /opt/venv /opt/venv
 # Nothing is written at run time but below HOME and /tmp: the chart's pods have a read-only root.
 ENV PATH=/opt/venv/bin:$PATH \

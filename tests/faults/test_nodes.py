@@ -53,7 +53,7 @@ def test_node_lost_goes_on_with_the_rest_and_consumes_the_same_keys(
     outcome.assert_same(uninterrupted, weights=False)
 
 
-@pytest.mark.nightly  # a cluster and a minute more; `make test-pods` takes a pod away
+@pytest.mark.nightly  # a cluster and a minute more: CI's time is 25 minutes
 def test_node_taken_away_with_notice_loses_no_step(run, cluster, uninterrupted, seed):
     ids = sorted(node["node_id"] for node in cluster.nodes() if not node["is_head_node"])
     give_notice = cluster.notice()

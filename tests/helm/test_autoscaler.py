@@ -14,7 +14,7 @@ from ray.core.generated.autoscaler_pb2 import GangResourceRequest
 from tests.helm.manifests import EXAMPLES, NAMESPACE, example, of_kind, render
 
 pytest.importorskip("helm_python", reason="no wheel for this machine: needs Linux x86_64")
-A_GPU, A_CPU = {"CPU": 22, "GPU": 1}, {"CPU": 1}
+A_GPU, A_CPU = {"CPU": 4, "GPU": 1}, {"CPU": 1}  # a worker of --scale cluster, an ingest's task
 
 
 def configuration(values: dict[str, Any]) -> dict[str, Any]:
@@ -74,5 +74,5 @@ def test_run_gets_nodes_on_demand_while_the_cloud_has_no_spot_ones() -> None:
     assert started(64, A_GPU, spot=0.0) == {"on-demand": 8}
 
 
-def test_ingest_starts_no_node_with_gpus() -> None:
+def test_ingest_of_few_tasks_starts_no_node_with_gpus() -> None:
     assert started(64, A_CPU) == {"ingest": 2}

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes a real Kubernetes control plane in a folder: `tests/kubernetes/build.sh var/kubernetes`.
+# Makes a real Kubernetes, control plane and node, in a folder: `tests/kubernetes/build.sh var/kubernetes`.
 #
 # No registry ships a kube-apiserver; Debian's source package is one that can be had. It is 1.20.2, and
 # wants the Go of its time (with a newer one it refuses CRDs that have `default: ""`). Nothing here is
-# installed: packages are unpacked below the folder. About 5 minutes and 3 GB on two cores, of which
-# 0.3 GB stay; there already, nothing is done. Versions and hashes are pinned; what Debian withdraws
+# installed: packages are unpacked below the folder. About ten minutes and 3 GB on two cores, of which
+# 0.5 GB stay; there already, nothing is done. Versions and hashes are pinned; what Debian withdraws
 # has to be pinned anew.
 set -eu
 umask 022
@@ -21,7 +21,7 @@ for program in make gcc rsync jq patch; do
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends make gcc libc6-dev rsync jq patch
 done
-echo "building Kubernetes in $1; this takes about five minutes, once"
+echo "building Kubernetes in $1; this takes about ten minutes, once"
 rm -rf build .built-*
 mkdir -p build/apt/state/lists/partial build/apt/cache/archives/partial build/home bin
 cd build

@@ -120,5 +120,5 @@ class Person:
             "PATH": ":".join(map(str, path)),
             "PYTHONPATH": str(ROOT),
             "KUBECONFIG": str(self.plane.kubeconfig(user, token=token)),
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": f"127.0.0.1,{self.plane.address}",
         }

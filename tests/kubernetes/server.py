@@ -1,7 +1,7 @@
 """A Kubernetes control plane of this process: etcd, kube-apiserver and kube-controller-manager.
 
-All on loopback, at ports that are free. There is no scheduler and no kubelet: `standin.py` plays
-what they and KubeRay's operator would do.
+On loopback, at ports that are free, unless pods have to reach the API server. There is no scheduler
+and no kubelet here: `node.py` plays what they would do, or `pods/machine.py` runs them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ControlPlane:
 
     def __init__(self, folder: Path, *, address: str = LOOPBACK) -> None:
         self.folder = folder
-        self._address = address
+        self.address = address
         self._has_pods = address != LOOPBACK
         self.port, self._etcd, self._peer = free_port(), free_port(), free_port()
         self._tokens = {user: secrets.token_hex(16) for user in USERS}
@@ -53,7 +53,7 @@ class ControlPlane:
     @property
     def url(self) -> str:
         """The API server's address."""
-        return f"https://{self._address}:{self.port}"
+        return f"https://{self.address}:{self.port}"
 
     def api(self, user: str = "standin") -> Api:
         """A client, as a user."""
@@ -119,7 +119,7 @@ class ControlPlane:
         self._run(
             "kube-apiserver",
             *(f"--etcd-servers=http://127.0.0.1:{self._etcd}", f"--secure-port={self.port}"),
-            *(f"--bind-address={self._address}", f"--advertise-address={self._address}"),
+            *(f"--bind-address={self.address}", f"--advertise-address={self.address}"),
             f"--endpoint-reconciler-type={'lease' if self._has_pods else 'none'}",
             "--service-cluster-ip-range=10.98.0.0/16",
             *(f"--tls-cert-file={tls}.crt", f"--tls-private-key-file={tls}.key"),
@@ -164,8 +164,8 @@ class ControlPlane:
         (self.folder / "tokens.csv").write_text("\n".join(rows) + "\n")
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
         make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        names = f"subjectAltName=IP:{self._address},IP:10.98.0.1,DNS:kubernetes.default"
-        make += ["-subj", f"/CN={self._address}", "-addext", names]
+        names = f"subjectAltName=IP:{self.address},IP:10.98.0.1,DNS:kubernetes.default"
+        make += ["-subj", f"/CN={self.address}", "-addext", names]
         make += ["-keyout", f"{self.folder}/tls.key", "-out", f"{self.folder}/tls.crt"]
         subprocess.run(make, check=True, capture_output=True)
 

@@ -22,7 +22,7 @@ _TUNED = {
     # As KubeRay has it where there is Redis; Ray's own minute is short for a machine this busy.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
 }
-# A head that does not come up in Ray's 30 s ends, and is started again, as a kubelet does it.
+# A head that ends, as one that is not up in Ray's 30 s, is started again, as a kubelet does it.
 _UNTIL = ["sh", "-c", 'until "$@"; do sleep 1; done', "until"]
 
 

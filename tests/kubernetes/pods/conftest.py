@@ -27,14 +27,13 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     if not CRDS.exists():
         pytest.skip(f"no KubeRay CRDs in {CRDS}")
     folder = tmp_path_factory.mktemp("pods")
-    node = machine.Machine(folder / "node")
-    try:
-        with node.joined(), _plane(folder) as plane:
-            node.start(plane.api(), plane.kubeconfig("controllers"))
-            made = Operator(plane.api(), node, Person(plane, folder / "home"))
-            load_crds(made.person)
+    with machine.Machine(folder / "node") as node, node.joined(), _plane(folder) as plane:
+        node.start(plane.api(), plane.kubeconfig("controllers"))
+        made = Operator(plane.api(), node, Person(plane, folder / "home"))
+        load_crds(made.person)
+        try:
             with at_work(made):
                 yield made
-            assert made.complaints == set()
-    finally:
-        node.end()
+        finally:
+            made.person.end()
+        assert made.complaints == set()

@@ -5,11 +5,15 @@
 # python:3.11-slim-bookworm is in no registry of packages. trial.tar stands in for the two images of a
 # trial: Debian's PostgreSQL with an entrypoint that reads the official image's variables, and SeaweedFS.
 # Wheels are fetched here and not in the build, so that what this machine's pip is told about indexes
-# holds. The first time takes ten minutes and 12 GB; later only what changed is made again.
+# holds; where that is not of PyTorch without CUDA, TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+# is needed. The first time takes ten minutes and 12 GB; later only changed code is made again.
 set -eu
 umask 022
 source=$(cd "$(dirname "$0")/../../.." && pwd)
+script=$source/tests/kubernetes/pods/images.sh
 python=$source/.venv/bin/python
+[ "$("$python" -c 'import sys; print(sys.version_info[:2])')" = "(3, 11)" ] ||
+    { echo "$python is not Python 3.11, which Debian 12 has: the wheels would not fit" >&2; exit 1; }
 mkdir -p "$1"
 cd "$1"
 for program in buildah debootstrap; do
@@ -18,12 +22,14 @@ for program in buildah debootstrap; do
     apt-get install -y -qq --no-install-recommends buildah debootstrap
 done
 buildah="buildah --root $PWD/storage --runroot $PWD/run --storage-driver overlay"
+trap '$buildah rm --all >/dev/null' EXIT
+pip="$python -m pip download --quiet --disable-pip-version-check --dest wheels"
 
 # A folder of a Debian with these packages, as an image of that name.
 debian() {
     $buildah images --quiet "localhost/$1" >/dev/null 2>&1 && return
     echo "making a root of Debian with $2"
-    rm -rf "root-$1"
+    rm -rf --one-file-system "root-$1"
     debootstrap --variant=minbase --include="$2" bookworm "root-$1" http://deb.debian.org/debian >debootstrap.log ||
         { tail -n 20 debootstrap.log >&2; exit 1; }
     rm -rf "root-$1/var/cache/apt" "root-$1/var/lib/apt/lists"
@@ -42,18 +48,19 @@ archive() {
     echo "$id" >"$1.id"
 }
 
+wanted=$(cat "$script" "$source/constraints.txt" "$source/pyproject.toml" "$source/Dockerfile" | cksum)
+if [ "$(cat made-of 2>/dev/null)" != "$wanted" ]; then
+    $buildah rmi --all --force >/dev/null # gigabytes of layers that are made anew
+    rm -rf wheels
+    echo "fetching the wheels of constraints.txt"
+    # With what builds a wheel; a build without a network asks for that as well.
+    {
+        $pip -c "$source/constraints.txt" --no-deps ${TORCH_CPU_INDEX:+--index-url "$TORCH_CPU_INDEX"} torch &&
+            $pip -c "$source/constraints.txt" --find-links wheels "$source[server]" 'setuptools>=77'
+    } >wheels.log 2>&1 || { tail -n 20 wheels.log >&2; exit 1; }
+fi
 debian python python3,python3-venv,ca-certificates
 debian postgresql postgresql
-
-wanted=$(cat "$source/constraints.txt" "$source/pyproject.toml" "$source/Dockerfile" | cksum)
-if [ "$(cat made-of 2>/dev/null)" != "$wanted" ]; then
-    echo "fetching the wheels of constraints.txt"
-    mkdir -p wheels
-    # With what builds a wheel; a build without a network asks for that as well.
-    "$python" -m pip download --quiet --disable-pip-version-check -c "$source/constraints.txt" -d wheels \
-        "$source[server]" 'setuptools>=77' >wheels.log 2>&1 || { tail -n 20 wheels.log >&2; exit 1; }
-    $buildah rmi --prune --force >/dev/null # gigabytes of layers that are made anew
-fi
 printf '[global]\nno-index = true\nfind-links = /wheels\n' >pip.conf
 $buildah build --layers --isolation chroot --build-arg PYTHON_IMAGE=localhost/python \
     --build-arg DEVICE=cpu --volume "$PWD/wheels:/wheels:ro" --volume "$PWD/pip.conf:/etc/pip.conf:ro" \

@@ -6,7 +6,8 @@ network are the control plane and whoever gives commands as well (`joined`).
 
 Images and what containerd made of them stay in `var/kubernetes/images` from one run to the next.
 The kernel is told to be one of `CPUS` cores, since a trial asks for more than a laptop may have; so
-pods wait for each other where they would run side by side. Nothing enforces NetworkPolicies.
+pods wait for each other where they would run side by side. What the cluster's DNS and its network
+plugin would find out, `resolve` and `filter` are told.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ ARCHIVES = {
 }
 ADDRESS, _PODS = "10.99.0.1", "10.97.0.0/16"
 _PROGRAMS = ("containerd", "ctr", "runc", "dnsmasq", "conntrack", "iptables", "unshare", "nsenter")
+_PLUGINS = "/usr/lib/cni"
 _BUILT = ("kubelet", "kube-scheduler", "kube-proxy")
 _UNSHARE = ["setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--pid", "--fork"]
 _SETUP = f"""
@@ -63,7 +65,8 @@ def why_not() -> str:
     """Why there can be no such node here; empty when there can."""
     missing = [program for program in _PROGRAMS if not shutil.which(program)]
     missing += [program for program in _BUILT if not os.access(BIN / program, os.X_OK)]
-    missing += [name for name in ARCHIVES if not (IMAGES / f"{name}.tar").exists()]
+    missing += [name for name in ARCHIVES if not (IMAGES / f"{name}.id").exists()]
+    missing += [] if Path(_PLUGINS, "bridge").exists() else ["containernetworking-plugins"]
     if os.geteuid() or missing:
         return f"pods need root and {', '.join(missing or _PROGRAMS)}: make test-pods"
     return ""
@@ -76,6 +79,8 @@ class Machine:
         folder.mkdir(parents=True)
         self.folder = folder
         self._rules = ""
+
+    def __enter__(self) -> Machine:
         # Sockets are in it, whose paths have to be short.
         self._state = Path(tempfile.mkdtemp(prefix="vo-pods-", dir="/run"))
         self._first = subprocess.Popen(
@@ -85,10 +90,27 @@ class Machine:
             text=True,
         )
         assert self._first.stdout
-        told = self._first.stdout.readline()
-        assert told == "ready\n", told + self._first.stdout.read()
+        if (told := self._first.stdout.readline()) != "ready\n":
+            self._first.kill()
+            shutil.rmtree(self._state)
+            raise RuntimeError(told + self._first.stdout.read())
         children = Path(f"/proc/{self._first.pid}/task/{self._first.pid}/children").read_text()
         self._pid = int(children.split()[0])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it and its pods."""
+        self._first.kill()
+        self._first.wait()
+        assert self._first.stdout
+        self._first.stdout.close()
+        pods = Path(f"/proc/{self._pid}")  # the first process; the kernel ends all others before it
+        until(lambda: not pods.exists(), "the end of all pods", seconds=60)
+        for each in Path("/sys/fs/cgroup").glob("*/kubepods"):
+            for path, _, _ in os.walk(each, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(path).rmdir()
+        shutil.rmtree(self._state, ignore_errors=True)
 
     def joined(self) -> AbstractContextManager[None]:
         """This thread, and what it starts, are on the node's network."""
@@ -154,18 +176,6 @@ class Machine:
             self._enter("iptables-restore", "--wait", "--noflush", given=rules)
             self._rules = rules
 
-    def end(self) -> None:
-        """Ends it and its pods."""
-        self._first.kill()
-        self._first.wait()
-        assert self._first.stdout
-        self._first.stdout.close()
-        for each in Path("/sys/fs/cgroup").glob("*/kubepods"):
-            for path, _, _ in os.walk(each, topdown=False):
-                with contextlib.suppress(OSError):
-                    Path(path).rmdir()
-        shutil.rmtree(self._state, ignore_errors=True)
-
     def tail(self) -> str:
         """What its programs said last."""
         return "\n".join(
@@ -183,7 +193,7 @@ class Machine:
             '  sandbox_image = "docker.io/library/pause:1"',
             "  restrict_oom_score_adj = true",
             '[plugins."io.containerd.grpc.v1.cri".cni]',
-            '  bin_dir = "/usr/lib/cni"',
+            f'  bin_dir = "{_PLUGINS}"',
             f'  conf_dir = "{self.folder}/cni"',
         ]
         (self.folder / "containerd.toml").write_text("\n".join(lines) + "\n")

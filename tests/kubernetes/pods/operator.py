@@ -1,6 +1,7 @@
 """KubeRay's operator for pods that run: what it puts into the chart's templates.
 
-Written after KubeRay 1.7's `common/pod.go`, `job.go` and `service.go`. Not played: Redis, TLS.
+Written after KubeRay 1.7's `common/pod.go`, `job.go` and `service.go`. Not played: Redis, TLS, the
+end of a job's cluster.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tests.kubernetes.pods.machine import Machine
 from tests.kubernetes.pods.policies import packet_filter
 
 _PORTS = {"client": 10001, "dashboard": 8265, "gcs-server": 6379, "metrics": 8080}
+_LOGS = {"name": "ray-logs", "mountPath": "/tmp/ray"}  # what the autoscaler writes, the head shows
 _WAIT = """
 while ! ray health-check --address {address} >/dev/null 2>&1; do
     echo "$SECONDS seconds elapsed: Waiting for GCS to be ready."
@@ -92,8 +94,16 @@ class Operator(KubeRay):
         ray = {**container, "env": container["env"] + adds}
         ray["command"] = ["/bin/bash", "-c", "--", f"ulimit -n 65536; {start}"]
         if is_head:
-            sidecars = [_autoscaler(cluster)] if cluster["spec"]["enableInTreeAutoscaling"] else []
-            return {"containers": [ray, *sidecars], **_never_again(cluster)}
+            if not cluster["spec"]["enableInTreeAutoscaling"]:
+                return {"containers": [ray]}
+            both = [ray, _autoscaler(cluster)]
+            for each in both:
+                each["volumeMounts"] = [*each["volumeMounts"], _LOGS]
+            volumes = [
+                *group["template"]["spec"]["volumes"],
+                {"name": _LOGS["name"], "emptyDir": {}},
+            ]
+            return {"containers": both, "volumes": volumes, **_never_again(cluster)}
         keys = ("image", "imagePullPolicy", "securityContext", "env", "volumeMounts")
         waiting = {key: ray[key] for key in keys} | {"name": "wait-gcs-ready"}
         waiting["command"] = ["/bin/bash", "-c", "--", _WAIT.format(address=_gcs(cluster))]
