@@ -107,6 +107,7 @@ def test_worker_frozen_is_noticed_and_started_again(run, uninterrupted, seed):
     assert any(place in text for text in stacks for place in waits)
 
 
+@pytest.mark.nightly  # a minute; what is damaged, and what is taken then, is in test_checkpoint
 def test_newest_checkpoint_damaged_falls_back_to_the_one_before(run, uninterrupted, seed):
     broken = run().start()
     broken.wait_for_checkpoint(2 * EVERY)
@@ -138,6 +139,7 @@ def exploding(once):
     return once("exploding", extra=EXPLODING)
 
 
+@pytest.mark.nightly  # two minutes with its baseline; the rollback has tests in test_worker
 def test_loss_explodes_is_rolled_back_and_the_halved_rate_survives_a_kill(run, exploding, seed):
     broken = run(extra=EXPLODING).start()
     broken.wait_for_checkpoint(EVERY)

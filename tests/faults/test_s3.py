@@ -30,6 +30,7 @@ def _on_s3(run, bucket, **options):
     return run(environment={"RUNS_ROOT": f"s3://{bucket.name}/runs"}, **options)
 
 
+@pytest.mark.nightly  # a minute and a half; a folder's run is resumed by CI, S3's store has tests
 def test_driver_killed_and_resumed_from_checkpoints_on_s3(run, bucket, uninterrupted, seed):
     broken = _on_s3(run, bucket).start()
     broken.wait_for_a_moment(seed)

@@ -28,6 +28,7 @@ def alone(once):
     return once("alone", extra=SYNCHRONISED)
 
 
+@pytest.mark.nightly  # two minutes with its baseline; slices and sums have tests in test_parallel
 @SEEDS
 def test_two_workers_killed_and_gone_on_with_as_one_differ_by_rounding(run, alone, seed):
     broken = run(workers="2", extra=SYNCHRONISED).start()
