@@ -89,9 +89,10 @@ class KubeRay:
 
     def _submitter(self, job: Object) -> Object:
         """The template of the pod that submits a job."""
-        plays = [plays for text, plays in self._plays.items() if text in job["spec"]["entrypoint"]]
-        play = plays[0].pop(0) if plays and plays[0] else Play.ending(0)
-        self._node.plays[job["metadata"]["uid"]] = play
+        line = job["spec"]["entrypoint"]
+        left = (plays for text, plays in self._plays.items() if text in line and plays)
+        plays = next(left, [Play.ending(0)])
+        self._node.plays[job["metadata"]["uid"]] = plays.pop(0)
         template: Object = job["spec"]["submitterPodTemplate"]
         return template
 
