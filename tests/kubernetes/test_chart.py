@@ -168,6 +168,7 @@ def test_example_is_installed_upgraded_rolled_back_and_leaves_only_volumes(
     left = until(
         lambda: (now := set(everything(cluster, namespace))) <= set(before) | volumes and now,
         "the end of what belonged to the release",
+        seconds=120,  # whoever collects garbage looks twice a minute for kinds that are new
         otherwise=lambda: str(sorted(set(everything(cluster, namespace)) - set(before))),
     )
     assert left == set(before) | volumes
