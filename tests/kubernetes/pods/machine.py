@@ -46,6 +46,7 @@ _SETUP = f"""
 mount --make-rshared /
 ip link set lo up
 ip addr add {ADDRESS}/32 dev lo
+mkdir -p /run/netns && mount -t tmpfs netns /run/netns
 mount -t tmpfs cpus /sys/devices/system/node
 for n in $(seq 0 {CPUS - 1}); do
     mkdir -p /sys/devices/system/node/node0/cpu$n/topology
