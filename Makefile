@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup ## a local cluster, sample video, shards, and a training run submitted to Ray
 	$(PY) -m cluster.local up
-	. var/cluster/local.env && $(PY) -m shards.demo var/shards/demo --workers $$(nproc)
+	. var/cluster/local.env && $(PY) -m shards.demo var/shards/demo --workers $$(getconf _NPROCESSORS_ONLN)
 	. var/cluster/local.env && PATH="$$PWD/.venv/bin:$$PATH" && \
 	    ray job submit -- python -m orchestrator.run vgan_unfiltered --scale laptop
 	@echo

@@ -56,7 +56,7 @@ e580f570f706d801191f9a17e55156736fc5979a6a878bab9304ca007ae29941  golang-1.15-sr
 3a9445d4560ad6de1c375756b2a17d97713df44cbd20a658c871fe108af7ef5d  etcd-server_3.4.23-4+b4_amd64.deb
 9825aaf4c14913027aae04af8688e580459f781c829bd5de00cc4dc2cc5a867f  kubectl_1.32.3+ds-2_amd64.deb
 END
-for package in ./*.deb; do dpkg -x "$package" root; done
+for package in ./*.deb; do dpkg -x "$package" unpacked; done
 tar xzf kubernetes_*.orig.tar.gz
 cd kubernetes-1.20.2
 tar xJf ../kubernetes_*.debian.tar.xz
@@ -65,13 +65,13 @@ while read -r each; do patch --quiet -p1 <"debian/patches/$each"; done <debian/p
 # As debian/rules does it.
 mkdir -p .go/src/k8s.io
 ln -sfn ../../.. .go/src/k8s.io/kubernetes
-go=$folder/build/root/usr/lib/go-1.15
+go=$folder/build/unpacked/usr/lib/go-1.15
 env -i PATH="$go/bin:$PATH" HOME="$folder/build/home" GOROOT="$go" GOPATH="$PWD/.go" GO111MODULE=off CGO_ENABLED=0 \
     KUBE_GIT_VERSION=v1.20.2 KUBE_GIT_COMMIT=debian KUBE_GIT_TREE_STATE=archive \
     make WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kubelet cmd/kube-proxy" >../make.log 2>&1 ||
     { tail -n 30 ../make.log >&2; exit 1; }
 cp _output/bin/kube* "$folder/bin"
-cp "$folder/build/root/usr/bin/etcd" "$folder/build/root/usr/bin/kubectl" "$folder/bin"
+cp "$folder/build/unpacked/usr/bin/etcd" "$folder/build/unpacked/usr/bin/kubectl" "$folder/bin"
 cd "$folder"
 chmod -R u+w build # Go's cache is read-only
 rm -rf build

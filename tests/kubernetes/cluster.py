@@ -12,7 +12,7 @@ import requests
 
 from tests.helm.manifests import CRDS
 from tests.kubernetes.api import UnreadyError, until
-from tests.kubernetes.kuberay import KubeRay
+from tests.kubernetes.kuberay import KubeRay, Played
 from tests.kubernetes.node import Node
 from tests.kubernetes.person import Person
 from tests.kubernetes.server import ControlPlane
@@ -42,7 +42,7 @@ class Cluster(Person):
         super().__init__(plane, home)
         self.api = plane.api()
         self.node = Node(plane.api(), tls=plane.folder / "tls")
-        self.kuberay = KubeRay(plane.api(), self.node)
+        self.kuberay = Played(plane.api(), self.node)
 
     @contextmanager
     def namespace(self, name: str = "") -> Iterator[str]:

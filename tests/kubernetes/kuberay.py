@@ -2,13 +2,14 @@
 
 Read from KubeRay 1.7's controllers: the states of a RayJob and their order, its finalizer, retries
 by `backoffLimit`, what it makes and who owns that, the rights that it binds to a head's account.
-It does not know Ray: a job ends as the test's `Play` says. Not played: suspension, Kueue,
+`Played` does not know Ray: a job ends as the test's `Play` says. Not played: suspension, Kueue,
 deadlines, `ttlSecondsAfterFinished`, changes of a RayCluster, the cleaning up of Redis.
 """
 
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 
 from tests.kubernetes.api import Api, Object, RefusedError, move_each
 from tests.kubernetes.node import SUBMITTED, Node, Play, now
@@ -22,18 +23,28 @@ RULES = [
 ]
 
 
-class KubeRay:
+class KubeRay(ABC):
     """The operator. `step` moves every RayJob and RayCluster by one state."""
 
-    def __init__(self, api: Api, node: Node) -> None:
+    def __init__(self, api: Api) -> None:
         self._api = api
-        self._node = node
-        self._plays: dict[str, list[Play]] = {}  # by a text of the job's command
         self.complaints: set[str] = set()  # what the server refused that a template led to
 
-    def play(self, text: str, *plays: Play) -> None:
-        """The next jobs whose command has the text go so, one try after the other."""
-        self._plays[text] = list(plays)
+    @abstractmethod
+    def _submitter(self, job: Object) -> Object:
+        """The template of the pod that submits a job; asked for once a try."""
+
+    @abstractmethod
+    def _status(self, job: Object) -> int:
+        """Of a job whose submitter has ended: with what its command did."""
+
+    def _first_groups(self, _cluster: Object) -> list[Object]:
+        """Of which a pod is made at once, beside the head."""
+        return []
+
+    def _additions(self, _cluster: Object, _group: Object) -> Object:
+        """What the pod of a group has that its template has not."""
+        return {}
 
     def step(self) -> None:
         """Every object, once."""
@@ -87,19 +98,6 @@ class KubeRay:
             self._make("jobs", job, meta["name"], labels=origin, spec=spec)
             self._tell(job, jobDeploymentStatus="Running", jobStatus="PENDING")
 
-    def _submitter(self, job: Object) -> Object:
-        """The template of the pod that submits a job."""
-        line = job["spec"]["entrypoint"]
-        left = (plays for text, plays in self._plays.items() if text in line and plays)
-        plays = next(left, [Play.ending(0)])
-        self._node.plays[job["metadata"]["uid"]] = plays.pop(0)
-        template: Object = job["spec"]["submitterPodTemplate"]
-        return template
-
-    def _status(self, job: Object) -> int:
-        """Of a job whose submitter has ended: with what its command did."""
-        return self._node.plays[job["metadata"]["uid"]].status
-
     def _watch(self, job: Object) -> None:
         meta, status = job["metadata"], job["status"]
         submitter = self._api.get("jobs", meta["namespace"], meta["name"])
@@ -147,7 +145,7 @@ class KubeRay:
             self._api.patch("rayclusters", namespace, f"{name}/status", status)
 
     def _make_parts(self, cluster: Object) -> None:
-        """One pod of each template that has any, so that the server judges them all."""
+        """What there is before the first worker is asked for."""
         name, spec = cluster["metadata"]["name"], cluster["spec"]
         head = spec["headGroupSpec"]
         account = head["template"]["spec"]["serviceAccountName"]
@@ -163,10 +161,6 @@ class KubeRay:
         for group in [head, *self._first_groups(cluster)]:
             self._make_pod(cluster, group)
 
-    def _first_groups(self, cluster: Object) -> list[Object]:
-        """Of which a pod is made beside the head."""
-        return [group for group in cluster["spec"]["workerGroupSpecs"] if group["maxReplicas"]]
-
     def _make_pod(self, cluster: Object, group: Object) -> None:
         """One of a group; the head's is one without a `groupName`."""
         name, of = cluster["metadata"]["name"], group.get("groupName", "headgroup")
@@ -180,10 +174,6 @@ class KubeRay:
         self._make(
             "pods", cluster, f"{name}-{of}-{secrets.token_hex(3)[:5]}", labels=labels, spec=spec
         )
-
-    def _additions(self, _cluster: Object, _group: Object) -> Object:
-        """What a pod of a group has beyond its template: nothing, on a node that is played."""
-        return {}
 
     def _make(
         self,
@@ -209,3 +199,31 @@ class KubeRay:
         meta = job["metadata"]
         change = {"status": status}
         self._api.patch("rayjobs", meta["namespace"], f"{meta['name']}/status", change)
+
+
+class Played(KubeRay):
+    """The operator of a node that is played."""
+
+    def __init__(self, api: Api, node: Node) -> None:
+        super().__init__(api)
+        self._node = node
+        self._plays: dict[str, list[Play]] = {}  # by a text of the job's command
+
+    def play(self, text: str, *plays: Play) -> None:
+        """The next jobs whose command has the text go so, one try after the other."""
+        self._plays[text] = list(plays)
+
+    def _submitter(self, job: Object) -> Object:
+        line = job["spec"]["entrypoint"]
+        left = (plays for text, plays in self._plays.items() if text in line and plays)
+        plays = next(left, [Play.ending(0)])
+        self._node.plays[job["metadata"]["uid"]] = plays.pop(0)
+        template: Object = job["spec"]["submitterPodTemplate"]
+        return template
+
+    def _status(self, job: Object) -> int:
+        return self._node.plays[job["metadata"]["uid"]].status
+
+    def _first_groups(self, cluster: Object) -> list[Object]:
+        """Of each group that may have any, so that the server judges all templates."""
+        return [group for group in cluster["spec"]["workerGroupSpecs"] if group["maxReplicas"]]

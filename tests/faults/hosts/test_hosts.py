@@ -71,9 +71,9 @@ def test_link_slow_and_lossy_is_told_as_a_wait_for_data_and_changes_nothing(
     told = metrics(run)
     epoch = CLIPS // 5
     takes_s = 2 * epoch * CLIP_BYTES * 8 / bits  # a worker has two or three of a step's five clips
-    waited_s, computed_s = sum(told["data/wait_s"]), sum(told["sys/compute_slowest_s"][:epoch])
+    waited_s = sum(told["data/wait_s"])
     run.note("waited s", round(waited_s, 1))
-    assert waited_s > takes_s / 2 - computed_s  # half: reading begins before the first step does
+    assert waited_s > takes_s / 5  # the rest may pass behind computing; a fast link's is 0.3 s
     # On rank 0's accounts as well, whichever of the two was slow.
     share = told["goodput/data_wait"][-1] / told["goodput/compute"][-1]
     assert share > 0.5 * waited_s / sum(told["sys/compute_slowest_s"])

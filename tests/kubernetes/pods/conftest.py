@@ -1,7 +1,6 @@
 """A cluster of one node whose pods run, for all tests of this folder: `make test-pods`."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,10 +10,6 @@ from tests.kubernetes.person import HELM, Person
 from tests.kubernetes.pods import machine
 from tests.kubernetes.pods.operator import Operator
 from tests.kubernetes.server import ControlPlane, what_is_missing
-
-
-def _plane(folder: Path) -> ControlPlane:
-    return ControlPlane(folder / "plane", address=machine.ADDRESS)
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +22,11 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     if not CRDS.exists():
         pytest.skip(f"no KubeRay CRDs in {CRDS}")
     folder = tmp_path_factory.mktemp("pods")
-    with machine.Machine(folder / "node") as node, node.joined(), _plane(folder) as plane:
+    with (
+        machine.Machine(folder / "node") as node,
+        node.joined(),
+        ControlPlane(folder / "plane", address=machine.ADDRESS) as plane,
+    ):
         node.start(plane.api(), plane.kubeconfig("controllers"))
         made = Operator(plane.api(), node, Person(plane, folder / "home"))
         load_crds(made.person)

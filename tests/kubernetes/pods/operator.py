@@ -13,7 +13,6 @@ import requests
 
 from tests.kubernetes.api import Api, Object
 from tests.kubernetes.kuberay import KubeRay
-from tests.kubernetes.node import Node
 from tests.kubernetes.person import Person
 from tests.kubernetes.pods.machine import Machine
 from tests.kubernetes.pods.policies import packet_filter
@@ -46,7 +45,7 @@ class Operator(KubeRay):
     """
 
     def __init__(self, api: Api, machine: Machine, person: Person) -> None:
-        super().__init__(api, Node(api, tls=machine.folder))
+        super().__init__(api)
         self.machine = machine
         self.person = person
 
@@ -110,9 +109,6 @@ class Operator(KubeRay):
         small = {"cpu": "200m", "memory": "256Mi"}
         waiting["resources"] = {"limits": small, "requests": small}
         return {"containers": [ray], "initContainers": [waiting], **_never_again(cluster)}
-
-    def _first_groups(self, _cluster: Object) -> list[Object]:
-        return []
 
     def _step_cluster(self, cluster: Object) -> None:
         """Makes it; then has the workers that the autoscaler wants, and not those it is rid of."""
