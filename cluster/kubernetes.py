@@ -30,7 +30,7 @@ import yaml
 
 from cluster.programs import ProgramError, output, show
 from cluster.rayjobs import RayJob, Work
-from cluster.releases import CHART, Release
+from cluster.releases import CHART, CLIENT_SIDE, Release
 
 DEFAULT = "training"
 
@@ -48,6 +48,8 @@ def manifests(
         try:
             values = json.loads(output(release.given())) or {}
         except ProgramError as error:
+            if "not found" not in str(error):
+                raise
             raise ProgramError(
                 f"{error}: no values for {release.name} in namespace {release.namespace}; install "
                 "it, or name it with --release and --namespace, or its values with --values"
@@ -89,39 +91,50 @@ def submit(
         return 0
     if state is not None and state.is_over:
         print(f"{job.name} failed before ({state}); it is submitted again, and resumes")
-        output([*job.delete(), "--ignore-not-found"])
+        job.clear(state)
         state = None
-    if state is None and _create(job, manifest, budgets):
-        print(f"{job.name} is submitted. To follow it later: {_ours('logs', release, job)}")
-    else:
+    made = None if state else _create(job, manifest)
+    if made is None:
         print(f"{job.name} is there already")
+    else:
+        print(f"{job.name} is submitted. To follow it later: {_ours('logs', release, job)}")
+        _protect(made, budgets)
     return job.follow() if waits else 0
 
 
-def _create(job: RayJob, manifest: dict[str, Any], budgets: Sequence[dict[str, Any]]) -> bool:
-    """Whether it was made: not when another call of the same line did so in between."""
+def _create(job: RayJob, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """The RayJob as it was made; None when another call of the same line did so in between."""
     try:
-        made = json.loads(_send("create", [manifest], "--output=json"))
+        made: dict[str, Any] = json.loads(_send("create", [manifest], "--output=json"))
     except ProgramError:
         if job.state() is None:
             raise
-        return False
+        return None
+    return made
+
+
+def _protect(made: dict[str, Any], budgets: Sequence[dict[str, Any]]) -> None:
+    """Sends a job's disruption budgets, which go with it; without them it runs all the same."""
     owner = {key: made[key] for key in ("apiVersion", "kind")}
     owner |= {key: made["metadata"][key] for key in ("name", "uid")}
-    for budget in budgets:  # goes when the job is deleted
+    for budget in budgets:
         budget["metadata"]["ownerReferences"] = [owner]
-    # The chart was rendered without the cluster, which may be older than the kind.
-    if budgets and "policy/v1" in output(["kubectl", "api-versions"]).split():
-        _send("apply", budgets)
-    return True
+    try:
+        # The chart was rendered without the cluster, which may be older than the kind.
+        if budgets and "policy/v1" in output(["kubectl", "api-versions"]).split():
+            _send("apply", budgets)
+    except ProgramError as error:
+        print(f"warning: drains of nodes may evict it: {error}", file=sys.stderr)
 
 
 def install(release: Release) -> int:
     """Installs or upgrades; the exit status."""
-    kuberay, rendering, installing = release.install()
+    kuberay, rendering, version, installing = release.install()
     if "rayjobs" not in output(kuberay):
         raise ProgramError("the cluster knows no RayJob: install KubeRay, see docs/kubernetes.md")
     output(rendering)
+    if not output(version).startswith("v3."):
+        installing.append(CLIENT_SIDE)
     try:
         show(installing)
     except ProgramError as error:
@@ -232,8 +245,10 @@ def _do(given: argparse.Namespace, words: list[str]) -> int:
 
 
 def _calls(command: str, release: Release, job: RayJob | None) -> list[list[str]]:
+    if job is not None and command == "down":
+        return [job.delete()]
     if job is not None:
-        return [job.delete() if command == "down" else job.read()]
+        return [job.find(), job.submitters(), [*job.read("pod/NEWEST"), "--follow"]]
     if command == "render":
         return [release.template()]
     return {"install": release.install, "status": release.show, "down": release.remove}[command]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 
 # What both print beside the reason: client-go's own log, and warnings.
@@ -56,27 +57,38 @@ def show(argv: Sequence[str]) -> None:
 
 
 def lines(argv: Sequence[str]) -> Iterator[str]:
-    """What a program prints, as it comes, until it ends for whatever reason.
+    """What a program prints, as it comes; a program that is no longer listened to is ended.
 
-    The last line may lack its newline. A program that is no longer listened to is ended.
+    Raises ProgramError where it ends with an error. A last line without newline comes only when it
+    does not.
     """
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except OSError as error:
-        raise _cannot_run(argv[0], error) from None
-    with process:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         try:
-            assert process.stdout is not None
-            yield from process.stdout
-        finally:
-            process.kill()
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                encoding="utf-8",
+                errors="replace",
+            )
+        except OSError as error:
+            raise _cannot_run(argv[0], error) from None
+        line = ""
+        with process:
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    if line.endswith("\n"):
+                        yield line
+                process.wait()
+            finally:
+                process.kill()
+        if process.returncode != 0:
+            errors.seek(0)
+            raise _failed(argv[0], process.returncode, errors.read())
+        if line and not line.endswith("\n"):
+            yield line
 
 
 def _cannot_run(program: str, error: OSError) -> ProgramError:

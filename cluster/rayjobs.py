@@ -19,6 +19,8 @@ from cluster.programs import ProgramError, lines, output
 COMMANDS = ("run", "sweep", "ingest")
 POLL_S = 3.0
 SILENCE_S = 600.0  # of the cluster, after which following ends
+READ_S = 300  # after which reading is begun anew: a connection to what is lost may never end
+TAIL_TRIES = 5  # to read the log's end, once the job is over
 _WORD = re.compile(r"[A-Za-z0-9_.,:=/@%+^-]+")  # as the chart's schema has it
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _EXIT = re.compile(r"entrypoint command failed with exit code (\d+)")  # Ray's own words
@@ -96,15 +98,18 @@ class Work:
 class State:
     """How a RayJob stands. deployment and job: KubeRay's and Ray's words; tries: begun so far."""
 
+    uid: str
     deployment: str
     job: str
     message: str
     tries: int
 
     @classmethod
-    def of(cls, status: Mapping[str, Any]) -> State:
-        """From the RayJob's `status`, which is empty at first."""
+    def of(cls, rayjob: Mapping[str, Any]) -> State:
+        """Of a RayJob as it was read; its `status` is empty at first."""
+        status = rayjob.get("status") or {}
         return cls(
+            uid=rayjob["metadata"]["uid"],
             deployment=status.get("jobDeploymentStatus") or "New",
             job=status.get("jobStatus") or "",
             message=status.get("message") or status.get("reason") or "",
@@ -145,7 +150,7 @@ class RayJob:
     def state(self) -> State | None:
         """None where there is none. Raises ProgramError."""
         found = output(self.find())
-        return State.of(json.loads(found).get("status") or {}) if found.strip() else None
+        return State.of(json.loads(found)) if found.strip() else None
 
     def find(self) -> list[str]:
         """The command that prints it as JSON, or nothing."""
@@ -156,20 +161,42 @@ class RayJob:
         """The command that ends it and waits until it is gone; its run is told to save."""
         return ["kubectl", "delete", "rayjobs.ray.io", self.name, f"--namespace={self.namespace}"]
 
-    def read(self) -> list[str]:
-        """The command that prints its log."""
-        return ["kubectl", "logs", f"job/{self.name}", f"--namespace={self.namespace}"]
+    def clear(self, old: State) -> None:
+        """Deletes that very one, not one that another call has made in its place since.
+
+        Raises ProgramError.
+        """
+        path = f"/apis/ray.io/v1/namespaces/{self.namespace}/rayjobs/{self.name}"
+        that = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": old.uid}}
+        try:
+            output(["kubectl", "delete", f"--raw={path}", "--filename=-"], given=json.dumps(that))
+        except ProgramError:
+            left = self.state()
+            if left is not None and left.uid == old.uid:
+                raise
+        while (left := self.state()) is not None and left.uid == old.uid:
+            time.sleep(POLL_S)  # KubeRay has its cluster to take down
+
+    def submitters(self) -> list[str]:
+        """The command that prints the pods that submit it, the newest one last."""
+        argv = ["kubectl", "get", "pods", f"--namespace={self.namespace}"]
+        newest_last = "--sort-by=.metadata.creationTimestamp"
+        return [*argv, f"--selector=job-name={self.name}", newest_last, "--output=name"]
+
+    def read(self, pod: str) -> list[str]:
+        """The command that prints the log of a pod, given as `pod/NAME`."""
+        argv = ["kubectl", "logs", pod, f"--namespace={self.namespace}", "--timestamps"]
+        return [*argv, f"--request-timeout={READ_S}s"]
 
     def follow(self) -> int:
         """Prints its log until it is over, through broken connections; its exit status.
 
         Raises ProgramError where the cluster is silent for SILENCE_S.
         """
-        log, told, heard = Log(self), "", time.monotonic()
+        log, told, heard, tries = Log(self), "", time.monotonic(), 0
         while True:
             try:
                 state = self.state()
-                heard = time.monotonic()
             except ProgramError as error:
                 if time.monotonic() - heard > SILENCE_S:
                     raise
@@ -180,10 +207,10 @@ class RayJob:
                 _tell(told, f"{self.name}: was deleted")
                 return 1
             told = _tell(told, f"{self.name}: {state}")
-            if state.has_log:
-                for text in log.lines(follow=not state.is_over):
-                    print(text, flush=True)
-            if state.is_over:
+            whole = not state.has_log or log.show(follow=not state.is_over)
+            heard = time.monotonic()
+            tries += state.is_over
+            if state.is_over and (whole or tries == TAIL_TRIES):
                 if state.exit_status != 0:
                     reason = state.message.partition("\n")[0] or str(state)
                     _tell("", f"{self.name}: {reason} The same command goes on with it.")
@@ -195,13 +222,29 @@ class Log:
     """What a job's submitter prints, each line once however often it is asked for."""
 
     def __init__(self, job: RayJob) -> None:
-        self._argv = job.read()
+        self._job = job
         self._last = ""  # the newest line's time; of fixed width, so that texts compare
         self._seen = 0  # lines of that very time
+        self._trouble = ""
 
-    def lines(self, *, follow: bool) -> Iterator[str]:
-        """Those not had yet; with `follow` until the pod ends or the connection breaks."""
-        argv = [*self._argv, "--timestamps"]
+    def show(self, *, follow: bool) -> bool:
+        """Prints what is new; whether that was all. With `follow` until the pod ends.
+
+        Says what the trouble is, once. A pod that another took the place of is not read.
+        """
+        try:
+            pods = output(self._job.submitters()).split()
+            for text in self._lines(pods[-1], follow) if pods else ():
+                print(text, flush=True)
+        except ProgramError as error:
+            if "Client.Timeout" not in str(error):  # which is READ_S
+                self._trouble = _tell(self._trouble, f"{self._job.name}: its log: {error}")
+            return False
+        return True
+
+    def _lines(self, pod: str, follow: bool) -> Iterator[str]:
+        """Those not had yet. Raises ProgramError where the connection breaks."""
+        argv = self._job.read(pod)
         if follow:
             argv.append("--follow")
         if self._last:
@@ -210,7 +253,7 @@ class Log:
         for line in lines(argv):
             stamp, _, text = line.partition(" ")
             if follow and not line.endswith("\n"):
-                return  # cut off in the middle, and comes whole the next time
+                continue  # cut off in the middle, and comes whole the next time
             if not stamp[:4].isdigit():
                 yield line.rstrip("\n")  # the node's own word, such as that the log was rotated
                 continue

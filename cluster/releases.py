@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+# Helm 4 applies on the server by default, where a list of worker groups has one owner: from the
+# autoscaler's first change of `replicas` on, every upgrade would be refused as a conflict.
+CLIENT_SIDE = "--server-side=false"
 CHART = Path(__file__).parent.parent / "helm" / "orchestrator"
 
 
@@ -22,10 +25,12 @@ class Release:
         return ["helm", "template", *self._chart(*more)]
 
     def install(self) -> list[list[str]]:
-        """Asks whether KubeRay is there, whether the values are right, and installs or upgrades."""
+        """Asks whether KubeRay is there, whether the values are right, which Helm this is, and
+        installs or upgrades; Helm 4 with CLIENT_SIDE besides."""
         return [
             ["kubectl", "api-resources", "--api-group=ray.io", "--output=name"],
             self.template(),
+            ["helm", "version", "--short"],
             [
                 *("helm", "upgrade", "--install", *self._chart()),
                 *("--create-namespace", "--wait", "--timeout=10m"),

@@ -15,7 +15,9 @@ def parser(command: str, doc: str | None, *, name_help: str) -> argparse.Argumen
     doc: the command's docstring. name_help: what NAME, an experiment, is to it.
     Parse with `parse_intermixed_args`: options may stand between NAME and overrides.
     """
-    out = argparse.ArgumentParser(prog=f"python -m orchestrator.{command}", description=doc)
+    out = argparse.ArgumentParser(
+        prog=f"python -m orchestrator.{command}", description=doc, allow_abbrev=False
+    )
     out.formatter_class = argparse.RawDescriptionHelpFormatter
     out.add_argument("name", nargs="?", help=name_help)
     out.add_argument("overrides", nargs="*", metavar="path=value")

@@ -33,6 +33,7 @@ def parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=prog,
         description=description,
+        allow_abbrev=False,  # a job's line is searched for options such as --fresh
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import rayjobs
 from cluster.kubernetes import main, manifests
 from cluster.rayjobs import Work
 from cluster.releases import CHART, Release
-from tests.cluster.playback import JOB, RENDERER, STAMP, Programs
+from tests.cluster.playback import DONE, JOB, RENDERER, STAMP, Programs
 from tests.helm.manifests import CRDS, EXAMPLES, ROOT, crd_checks
 
 # What the chart makes of it
@@ -113,6 +112,27 @@ def test_release_that_is_not_there_is_named_with_the_way_out(
     assert "--values" in error
 
 
+def test_cluster_that_is_away_is_not_taken_for_one_without_a_release(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = "Error: Kubernetes cluster unreachable: connection refused\n"
+    programs.play(helm_get=[(1, "", away)])
+    assert main(["submit", "vgan_golf"]) == 2
+    told = "error: helm: Kubernetes cluster unreachable: connection refused\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(("version", "client_side"), [("v3.10.1+g9", False), ("v4.0.1+g9", True)])
+def test_install_by_helm_4_leaves_the_lists_of_others_alone(
+    version: str, client_side: bool, programs: Programs
+) -> None:
+    kuberay = {"kubectl_api-resources": ["rayjobs.ray.io"]}
+    programs.play(helm_version=[version], helm_upgrade=[""], **kuberay)
+    assert main(["install", "--values", "v.yaml"]) == 0
+    ((words, _),) = programs.calls("helm upgrade")
+    assert ("--server-side=false" in words) is client_side
+
+
 def test_namespace_that_is_not_there_is_one_line(
     programs: Programs, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,7 +187,7 @@ def test_plan_prints_the_calls_as_a_shell_takes_them(
     assert programs.calls() == []
     for call in calls:
         assert call[0] in ("helm", "kubectl")
-        assert call[1] == "api-resources" or "--namespace=a" in call
+        assert call[1] in ("api-resources", "version") or "--namespace=a" in call
         assert (chart in call) == (call[1] in ("template", "upgrade"))
 
 
@@ -192,11 +212,15 @@ def test_plan_is_what_is_called(programs: Programs, capsys: pytest.CaptureFixtur
         helm_status=["{}"], helm_upgrade=[""], helm_uninstall=[""], kubectl_get=[""],
         **{"kubectl_api-resources": ["rayjobs.ray.io"]},
     )  # fmt: skip
-    for command in ("render", "install", "status", "down"):
-        main([command, "--plan"])
+    programs.play(**{"kubectl get rayjobs.ray.io": [DONE], "kubectl get pods": ["pod/NEWEST\n"]})
+    for command in ("render", "install", "status", "logs", "down"):
+        words = [command, "some-job"] if command == "logs" else [command]
+        main([*words, "--plan"])
         planned = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
         before = len(programs.calls())
-        main([command])
+        main(words)
+        if command == "logs":  # of a job that is over: looked for first, and nothing to follow
+            planned = [planned[0], planned[0], planned[1], planned[2][:-1]]
         assert [words for words, _ in programs.calls()][before:] == planned
         capsys.readouterr()
 
@@ -230,16 +254,27 @@ def test_real_programs_know_every_option(
     }
     (tmp_path / "config").write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    release = Release(name="a", namespace="a", chart=str(CHART))
     values = str(CHART / "examples" / "laptop-kind.yaml")
-    for command in (["install", "--values", values], ["status"], ["down"], ["down", "a-job"]):
-        assert main([*command, "--plan"]) == 0
+    for command in ("status", "down", "down a-job", "logs a-job", f"install --values {values}"):
+        assert main([*command.split(), "--plan"]) == 0
     planned = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
-    job = rayjobs.RayJob("a-job", "a")
-    planned += [[*job.read(), "--timestamps", "--follow", f"--since-time={STAMP}"], job.find()]
+    planned += [[*planned[-5], f"--since-time={STAMP}"], Release.given(release)]
+    clearing = "/apis/ray.io/v1/namespaces/a/rayjobs/a-job"
+    planned += [
+        ["kubectl", "delete", f"--raw={clearing}", "--filename=-"],
+        ["kubectl", "create", "--filename=-", "--output=json"],
+        ["kubectl", "api-versions"],
+    ]
     for program, *words in planned:
-        done = subprocess.run([found[program] or "", *words], capture_output=True, text=True)
+        done = subprocess.run(
+            [found[program] or "", *words],
+            input=json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}),
+            capture_output=True,
+            text=True,
+        )
         away = "refused" in done.stderr and "unknown" not in done.stderr
-        assert away or words[0] == "template", (words, done.stderr)
+        assert away or words[0] in ("template", "version"), (words, done.stderr)
 
 
 def test_commands_of_the_documentation_are_taken(

@@ -4,6 +4,7 @@ import json
 import re
 import string
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from cluster import rayjobs
 from cluster.kubernetes import main
 from cluster.rayjobs import Work
 from cluster.releases import CHART
-from tests.cluster.playback import DONE, INITIALIZING, JOB, RUNNING, STAMP, Programs, failed
+from tests.cluster.playback import DONE, INITIALIZING, JOB, MADE, RUNNING, STAMP, Programs, failed
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ def test_log_that_breaks_off_is_taken_up_where_it_broke(
     printed = capsys.readouterr().out.splitlines()[1:]
     assert printed == ["one", "two", "three", "three", "four", " five, indented"]
     asked = [words for words, _ in programs.calls("kubectl logs")]
+    assert {words[2] for words in asked} == {"pod/newest"}  # the first one's place it has taken
     assert ["--follow" in words for words in asked] == [True, True, True, False]
     assert [words[-1] for words in asked[1:]] == 3 * [f"--since-time={STAMP}"]
 
@@ -199,12 +201,45 @@ def test_budgets_are_not_sent_to_a_cluster_that_is_too_old_for_them(programs: Pr
 
 
 def test_same_command_submits_its_failed_job_again(programs: Programs) -> None:
-    programs.play(kubectl_get=[failed(1), DONE])
+    programs.play(kubectl_get=[failed(1), failed(1), "", DONE])
     assert main(["submit", "vgan_golf"]) == 0
     order = [words[1] for words, _ in programs.calls("kubectl")]
-    assert order[:5] == ["get", "delete", "create", "api-versions", "apply"]
-    ((words, _),) = programs.calls("kubectl delete")
-    assert JOB in words
+    assert order[:7] == ["get", "delete", "get", "get", "create", "api-versions", "apply"]
+    ((words, given),) = programs.calls("kubectl delete")
+    assert words[2] == f"--raw=/apis/ray.io/v1/namespaces/training/rayjobs/{JOB}"
+    assert json.loads(given)["preconditions"] == {"uid": "u-1"}
+
+
+def test_job_that_another_call_has_submitted_again_is_not_taken_from_it(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = json.dumps({**MADE, "metadata": {"name": JOB, "uid": "u-2"}, "status": RUNNING})
+    programs.play(
+        kubectl_get=[failed(1), newer, newer, newer, DONE],
+        kubectl_delete=[(1, "", "Error from server (Conflict): the UID in the precondition")],
+        kubectl_create=[(1, "", "Error from server (AlreadyExists)")],
+    )
+    assert main(["submit", "vgan_golf"]) == 0
+    assert f"{JOB} is there already" in capsys.readouterr().out
+
+
+def test_failed_job_that_may_not_be_deleted_is_told(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs.play(kubectl_get=[failed(1)], kubectl_delete=[(1, "", "Error: forbidden")])
+    assert main(["submit", "vgan_golf"]) == 2
+    assert capsys.readouterr().err == "error: kubectl: forbidden\n"
+    assert programs.calls("kubectl create") == []
+
+
+def test_job_without_its_budgets_runs_and_is_followed(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs.play(kubectl_get=["", DONE], kubectl_apply=[(1, "", "Error: budgets are forbidden")])
+    assert main(["submit", "vgan_golf"]) == 0
+    out, err = capsys.readouterr()
+    assert f"{JOB} is submitted" in out
+    assert "warning: drains of nodes may evict it: kubectl: budgets are forbidden" in err
 
 
 def test_same_command_leaves_its_finished_job_alone(
@@ -244,6 +279,45 @@ def test_cluster_that_stays_away_ends_the_following(
     programs.play(kubectl_get=[RUNNING, RUNNING, (1, "", "The connection was refused")])
     assert main(["logs", JOB]) == 2
     assert capsys.readouterr().err.endswith("error: kubectl: The connection was refused\n")
+
+
+def test_following_is_not_ended_by_a_log_that_took_longer_than_the_silence_may(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = iter(range(0, 3600 * 1000, 3600))
+    now = [0.0]
+    monkeypatch.setattr(rayjobs.time, "monotonic", lambda: now[0])
+
+    def read(_argv: list[str]) -> Iterator[str]:
+        now[0] += next(hours)
+        yield f"{STAMP} loss 1.0\n"
+
+    monkeypatch.setattr(rayjobs, "lines", read)
+    away = (1, "", "The connection was refused")
+    programs.play(kubectl_get=[RUNNING, RUNNING, away, RUNNING, away, DONE])
+    assert main(["logs", JOB]) == 0
+
+
+def test_end_of_the_log_is_asked_for_again_and_not_for_ever(
+    programs: Programs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = (1, "", "Error from server: dial tcp: connection refused")
+    last = f"{STAMP} loss 0.9\n"
+    programs.play(kubectl_get=[DONE], kubectl_logs=[broken, broken, last])
+    assert main(["logs", JOB]) == 0
+    out, err = capsys.readouterr()
+    assert out == "loss 0.9\n"
+    assert err.count("its log: kubectl: Error from server: dial tcp") == 1
+    programs.play(kubectl_logs=[broken])
+    before = len(programs.calls("kubectl logs"))
+    assert main(["logs", JOB]) == 0
+    assert len(programs.calls("kubectl logs")) - before == rayjobs.TAIL_TRIES
+
+
+def test_job_whose_pods_are_gone_has_an_end_without_a_log(programs: Programs) -> None:
+    programs.play(kubectl_get=[failed(1)], kubectl_get_pods=[""])
+    assert main(["logs", JOB]) == 1
+    assert programs.calls("kubectl logs") == []
 
 
 def test_job_that_somebody_deletes_has_failed(programs: Programs) -> None:

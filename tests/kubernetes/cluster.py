@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -65,6 +66,18 @@ class Cluster(Person):
         for each in self.api.list("priorityclasses", labels="app.kubernetes.io/name=orchestrator"):
             self.api.delete("priorityclasses", "", each["metadata"]["name"])
         self.api.delete("namespaces", "", namespace)
+
+    def scale(self, namespace: str) -> int:
+        """Adds a worker to the cluster that stays as Ray's autoscaler does; how many it has now."""
+        name = "training-orchestrator"
+        found = self.api.get("rayclusters", namespace, name)
+        assert found
+        more: int = found["spec"]["workerGroupSpecs"][0]["replicas"] + 1
+        change = [{"op": "replace", "path": "/spec/workerGroupSpecs/0/replicas", "value": more}]
+        where = [f"--namespace={namespace}", "--type=json", f"--patch={json.dumps(change)}"]
+        done = self.run("kubectl", "patch", "rayclusters.ray.io", name, *where)
+        assert done.returncode == 0, done.stderr
+        return more
 
     def others(self) -> list[str]:
         """Namespaces that are not the server's own."""

@@ -176,6 +176,17 @@ def test_example_is_installed_upgraded_rolled_back_and_leaves_only_volumes(
     assert cluster.api.list("priorityclasses", labels="app.kubernetes.io/name=orchestrator") == []
 
 
+def test_helm_4_left_to_itself_is_refused_once_the_autoscaler_has_scaled(
+    cluster: Cluster, namespace: str
+) -> None:
+    """Why `python -m cluster.kubernetes install` has it apply on the client."""
+    helm = Helm4(cluster, namespace)
+    helm.install(example("laptop-kind"))
+    cluster.scale(namespace)
+    with pytest.raises(sdk.HelmError, match="conflict"):
+        helm.upgrade(example("laptop-kind"))
+
+
 def until_ray_is_up(cluster: Cluster, namespace: str) -> None:
     """The server has taken a pod of every template of every Ray cluster."""
 

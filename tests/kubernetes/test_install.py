@@ -49,6 +49,17 @@ def test_release_is_installed_shown_upgraded_and_taken_down(
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
 
 
+def test_workers_that_the_autoscaler_brought_outlive_an_upgrade(
+    cluster: Cluster, namespace: str
+) -> None:
+    here = f"--namespace={namespace}"
+    assert cluster.ours("install", LAPTOP, here).returncode == 0
+    replicas = cluster.scale(namespace)
+    assert cluster.ours("install", LAPTOP, here).returncode == 0
+    found = cluster.api.get("rayclusters", namespace, "training-orchestrator")
+    assert found["spec"]["workerGroupSpecs"][0]["replicas"] == replicas
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

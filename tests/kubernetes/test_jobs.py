@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from cluster.rayjobs import READ_S, RayJob
 from tests.helm.manifests import CHART
 from tests.kubernetes.api import Object, until
 from tests.kubernetes.cluster import Cluster
@@ -184,6 +185,22 @@ def test_log_that_breaks_is_taken_up_at_the_last_line(jobs: Jobs) -> None:
     assert tuple(follower.output.splitlines()[1:]) == lines
 
 
+def test_reading_ends_by_itself_when_nothing_comes(jobs: Jobs) -> None:
+    """As from a submitter whose head is lost: it is looked at again whether the job is over."""
+    play = Play.held("loss 1.0")
+    jobs.cluster.kuberay.play("vgan_golf", play)
+    assert jobs.ours("submit", *LINE, "--no-wait")[0] == 0
+    job = RayJob(jobs.until_running()["metadata"]["name"], jobs.namespace)
+    (pod,) = jobs.cluster.run(*job.submitters()).stdout.split()
+    *words, limit = job.read(pod)
+    assert limit == f"--request-timeout={READ_S}s"
+    done = jobs.cluster.run(*words, "--request-timeout=2s", "--follow")
+    assert done.stdout.endswith(" loss 1.0\n")
+    assert "Client.Timeout" in done.stderr, "or `follow` would tell of it"
+    play.may_end.set()
+    assert jobs.ours("submit", *LINE)[0] == 0
+
+
 def test_following_outlives_the_api_server(jobs: Jobs) -> None:
     play = Play.held("loss 1.0", "loss 0.9")
     jobs.cluster.kuberay.play("vgan_golf", play)
@@ -209,13 +226,17 @@ def test_interrupted_following_leaves_the_job_alone(jobs: Jobs) -> None:
     assert jobs.ours("submit", *LINE)[0] == 0
 
 
-def test_line_that_is_given_many_times_at_once_is_one_job(jobs: Jobs) -> None:
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_line_that_is_given_many_times_at_once_is_one_job(jobs: Jobs, failed_before: bool) -> None:
+    if failed_before:
+        jobs.cluster.kuberay.play("vgan_golf", Play.ending(1))
+        assert jobs.ours("submit", *LINE, "--retries", "0")[0] == 1
     jobs.cluster.kuberay.play("vgan_golf", Play.ending(0, "loss 1.0"))
     with ThreadPoolExecutor(6) as pool:
         ends = list(pool.map(lambda _: jobs.ours("submit", *LINE), range(6)))
     assert [status for status, _, _ in ends] == [0] * 6, [errors for _, _, errors in ends]
     assert all(output.splitlines()[-1] == "loss 1.0" for _, output, _ in ends)
-    assert sum("is submitted" in output for _, output, _ in ends) == 1
+    assert sum("is submitted. To follow" in output for _, output, _ in ends) == 1
     jobs.only()
 
 
