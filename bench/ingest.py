@@ -77,7 +77,7 @@ def main() -> None:
             encode(large, src / f"{number}.mp4", round(given.seconds * FPS))
         one = run(str(src), f"{temporary}/one", 1)
         with distribute.cluster(2) as at_a_time:
-            list(distribute.spread(_warm, range(2 * at_a_time), at_a_time))
+            list(distribute.spread(_warm, range(2 * at_a_time()), at_a_time))
             two = run(str(src), f"{temporary}/two", 2)
     assert one["version"] == two["version"]
     scale = projection(one)

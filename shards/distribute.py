@@ -24,32 +24,42 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 8
 """How often a task is started again when the process or node it ran on dies."""
+AHEAD = 64
+"""Tasks that wait for a CPU of a cluster that was joined: for them an autoscaler brings nodes."""
 
 
 @contextmanager
-def cluster(workers: int | None) -> Iterator[int]:
-    """Joins the cluster of RAY_ADDRESS, or starts one here; gives the tasks to run at a time.
+def cluster(workers: int | None) -> Iterator[Callable[[], int]]:
+    """Joins the cluster of RAY_ADDRESS, or starts one here; gives how many tasks to hand it now.
 
-    workers: at most this many; None for one per CPU. Leaves an already connected Ray as it is.
+    workers: at most this many; None for one per CPU, and on a cluster that was joined, which may
+    have none yet and grow, as many again or AHEAD of them. Leaves an already connected Ray as it
+    is.
     """
     mine = not ray.is_initialized()
+    joins = not mine or bool(os.environ.get("RAY_ADDRESS"))
     if mine:
         # Without an address Ray would join whatever head happens to run on this machine.
-        joins = bool(os.environ.get("RAY_ADDRESS"))
         local: dict[str, Any] = {} if joins else {"address": "local", "num_cpus": workers}
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **local)
+
+    def at_a_time() -> int:
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        most = cpus + max(cpus, AHEAD) if joins else cpus
+        return min(workers, most) if workers else most
+
     try:
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        yield min(workers, cpus) if workers else cpus
+        yield at_a_time
     finally:
         if mine:
             ray.shutdown()
 
 
 def spread(
-    task: Callable[[Job], Result], jobs: Sequence[Job], at_a_time: int
+    task: Callable[[Job], Result], jobs: Sequence[Job], at_a_time: Callable[[], int]
 ) -> Iterator[tuple[Job, Result]]:
-    """(job, its result), as they finish; never more than `at_a_time` run. One CPU each.
+    """(job, its result), as they finish; `at_a_time` of them at most are handed to Ray. One CPU
+    each.
 
     Raises what a task raised, and RuntimeError when its process died too often; the tasks still
     running are then cancelled.
@@ -59,7 +69,7 @@ def spread(
     running: dict[ray.ObjectRef[Result], Job] = {}
     try:
         while True:
-            while len(running) < at_a_time and (job := next(waiting, None)) is not None:
+            while len(running) < at_a_time() and (job := next(waiting, None)) is not None:
                 running[remote.remote(job)] = job
             if not running:
                 return

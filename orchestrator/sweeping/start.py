@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from orchestrator import preflight, probe, registry
 from orchestrator.claims import Reaper
@@ -155,12 +155,14 @@ class Sweeping:
         tracker.tags({SWEEP_TAG: self._planned.name, "orchestrator.kind": "sweep"})
 
 
-def slots(planned: Planned) -> Any:
+def slots(planned: Planned) -> Callable[[], int]:
     """How many trials fit beside one another, as a function of now.
 
-    Raises ValueError with the numbers where not even one does.
+    Where the cluster has an autoscaler it is one more than fit, and for that one it brings a node.
+    Raises ValueError with the numbers where not even one fits and the cluster does not grow.
     """
     import ray
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
 
     resources = planned.experiment.resources
     lowest = resources.num_workers.minimum
@@ -168,7 +170,8 @@ def slots(planned: Planned) -> Any:
     need = {kind: count for kind, count in need.items() if count}
     have, free = ray.cluster_resources(), ray.available_resources()
     fit = min(int(have.get(kind, 0) // count) for kind, count in need.items())
-    if not fit:
+    grows = bool(is_autoscaler_v2())
+    if not fit and not grows:
         numbers = ", ".join(f"{n} {kind} of {have.get(kind, 0):g}" for kind, n in need.items())
         raise ValueError(
             f"a trial needs {numbers} that the cluster has: lower resources.num_workers or "
@@ -180,7 +183,7 @@ def slots(planned: Planned) -> Any:
         here = ray.cluster_resources()
         rooms = [int((here.get(k, 0) - used[k]) // count) for k, count in need.items()]
         most = planned.sweep.concurrent
-        room = max(1, min(rooms))
+        room = max(1, min(rooms) + grows)
         return room if most is None else min(room, most)
 
     return now

@@ -12,7 +12,7 @@ from shards import distribute
 @pytest.fixture(scope="module")
 def two_at_a_time():
     with distribute.cluster(2) as at_a_time:
-        assert at_a_time == 2
+        assert at_a_time() == 2
         yield at_a_time
 
 
@@ -57,5 +57,5 @@ def test_no_more_tasks_run_than_asked_for(two_at_a_time, tmp_path):
         return here
 
     jobs = [str(tmp_path)] * 12
-    assert max(here for _, here in distribute.spread(present, jobs, 1)) == 1
+    assert max(here for _, here in distribute.spread(present, jobs, lambda: 1)) == 1
     assert max(here for _, here in distribute.spread(present, jobs, two_at_a_time)) <= 2
