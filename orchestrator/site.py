@@ -1,8 +1,8 @@
 """The site: where shards, runs and MLflow live. Read once from the environment, made absolute.
 
 `SHARDS_ROOT`, `SHARDS_CACHE`, `RUNS_ROOT` and `MLFLOW_TRACKING_URI` have defaults below the current
-directory that need no server; Ray and boto3 read `RAY_ADDRESS`, `AWS_ENDPOINT_URL` and `AWS_*`
-themselves.
+directory that need no server; Ray and boto3 read `RAY_ADDRESS`, `AWS_ENDPOINT_URL_S3` and
+`AWS_*` themselves.
 """
 
 from __future__ import annotations

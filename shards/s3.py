@@ -210,7 +210,7 @@ class S3Store:
         endpoint = self._clients.main.meta.endpoint_url
         return UnreachableError(
             f"S3 at {endpoint} cannot be reached: {why}, asked {ATTEMPTS} times for {url}; "
-            "is the endpoint right (AWS_ENDPOINT_URL), up, and open to this machine?"
+            "is the endpoint right (AWS_ENDPOINT_URL_S3), up, and open to this machine?"
         )
 
 

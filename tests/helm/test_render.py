@@ -187,7 +187,8 @@ def test_groups_have_the_bounds_of_the_values_with_and_without_autoscaler() -> N
         groups = spec["workerGroupSpecs"]
         assert [g["replicas"] for g in groups] == replicas
         assert [(g["minReplicas"], g["maxReplicas"]) for g in groups] == [(0, 8), (0, 8), (0, 16)]
-        assert [g.get("priority", 0) for g in groups] == [10, 0, 0]
+        # Without autoscaler KubeRay refuses a cluster whose groups have any.
+        assert [g.get("priority") for g in groups] == [10 if autoscaling else None, None, None]
 
 
 def test_kueue_label_is_on_every_ray_object_or_on_none() -> None:
@@ -237,6 +238,74 @@ def test_mlflow_answers_to_every_name_of_its_service_with_and_without_port() -> 
     for _, pod in pods(render(EKS)):
         uri = env(pod).get("MLFLOW_TRACKING_URI")
         assert uri in (None, f"http://{service}:5000")
+
+
+def test_mlflow_lets_its_own_page_change_things_by_the_ingress_and_no_other() -> None:
+    from mlflow.server.security_utils import should_block_cors_request
+
+    values = changed(EKS, mlflow__allowedOrigins=["https://runs.example.org:8443"])
+    arguments = only(render(values), "Deployment", "mlflow")["spec"]["template"]["spec"][
+        "containers"
+    ][0]["args"]
+    (flag,) = [a for a in arguments if a.startswith("--cors-allowed-origins=")]
+    allowed = flag.removeprefix("--cors-allowed-origins=").split(",")
+    for origin in ("https://mlflow.example.org", "https://runs.example.org:8443"):
+        assert not should_block_cors_request(origin, "POST", allowed)
+    assert should_block_cors_request("https://evil.example.org", "POST", allowed)
+    closed = only(render(LAPTOP), "Deployment", "mlflow")["spec"]["template"]["spec"]
+    assert not [a for a in closed["containers"][0]["args"] if a.startswith("--cors")]
+
+
+def test_pods_of_a_release_do_not_evict_one_another() -> None:
+    for where, pod in pods(render(EKS)):
+        assert pod["spec"].get("priorityClassName") == "training", where
+
+
+def test_head_of_a_lost_node_is_replaced_before_kuberay_gives_its_job_up() -> None:
+    for _, spec in ray_specs(render(changed(EKS, ray__head__tolerations=[{"key": "mine"}]))):
+        head = spec["headGroupSpec"]["template"]["spec"]["tolerations"]
+        lost = {each["key"]: each.get("tolerationSeconds") for each in head}
+        assert lost == {
+            "mine": None,
+            "node.kubernetes.io/unreachable": 30,
+            "node.kubernetes.io/not-ready": 30,
+        }
+        for group in spec["workerGroupSpecs"]:
+            keys = {t["key"] for t in group["template"]["spec"].get("tolerations", [])}
+            assert not keys & lost.keys() - {"mine"}
+
+
+def test_endpoint_is_of_s3_alone() -> None:
+    import botocore.session
+
+    values = changed(EKS, storage__endpoint="https://s3.vpce.example.org")
+    variables = {
+        name: value
+        for _, pod in pods(render(values))
+        for name, value in env(pod).items()
+        if name.startswith("AWS_ENDPOINT")
+    }
+    assert variables == {"AWS_ENDPOINT_URL_S3": "https://s3.vpce.example.org"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        session = botocore.session.get_session()
+        ends = {
+            service: session.create_client(service, region_name="us-east-1").meta.endpoint_url
+            for service in ("s3", "sts")
+        }
+    assert ends["s3"] == "https://s3.vpce.example.org"
+    assert "amazonaws.com" in ends["sts"]
+
+
+def test_migration_trusts_what_the_server_trusts() -> None:
+    for values in (EKS, changed(EKS, storage__caConfigMap="site-ca")):
+        mounts = [
+            [m["name"] for m in pod["spec"]["containers"][0]["volumeMounts"]]
+            for _, pod in pods(render(values))
+            if pod["metadata"]["labels"]["app.kubernetes.io/component"].startswith("mlflow")
+        ]
+        assert mounts[0] == mounts[1]
 
 
 def test_migration_runs_before_the_server_is_new_and_after_a_trials_database() -> None:

@@ -131,6 +131,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "default permission": (eks(mlflow__auth__defaultPermission="ALL"), "defaultPermission"),
     "any host": (eks(mlflow__allowedHosts=["*"]), "allowedHosts"),
     "host too long": (eks(mlflow__allowedHosts=[254 * "a"]), "allowedHosts"),
+    "origin without scheme": (eks(mlflow__allowedOrigins=["mlflow.example.org"]), "allowedOrigins"),
+    "any origin": (eks(mlflow__allowedOrigins="*"), "allowedOrigins"),
     "ingress without TLS": (eks(mlflow__ingress__tlsSecretName=""), "tlsSecretName"),
     "ingress without host": (eks(mlflow__ingress__host=""), "host"),
     "ingress for every host": (eks(mlflow__ingress__host="*"), "host"),
@@ -246,6 +248,26 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "head's shared memory above memory": (
         eks(ray__head__sharedMemoryGiB=32),
         "must be less than memory 32Gi",
+    ),
+    "priority before Ray knew it": (
+        eks(ray__version="2.55.1"),
+        "spot: KubeRay knows priority from",
+    ),
+    "S3 on a port that is closed": (
+        eks(storage__endpoint="http://10.0.0.5:9000"),
+        "storage.endpoint is on port 9000, which network.egress.s3.ports do not have",
+    ),
+    "S3 without TLS on a port that is closed": (
+        eks(storage__endpoint="http://s3.example.org/a:443"),
+        "on port 80",
+    ),
+    "MLflow on a port that is closed": (
+        changed(AIRGAPPED, mlflow__externalUri="https://mlflow.example.org:5000"),
+        "mlflow.externalUri is on port 5000",
+    ),
+    "Redis on a port that is closed": (
+        eks(ray__gcs={"redisAddress": "rediss://redis:6380", "secretName": "redis"}),
+        "ray.gcs.redisAddress is on port 6380",
     ),
     "run with GPUs here and none there": (eks(jobs=[RUN]), "some with GPUs and some without"),
     "run on fallback alone": (eks(jobs=[{**RUN, "groups": ["on-demand"]}]), "all fallback"),

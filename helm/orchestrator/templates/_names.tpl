@@ -60,6 +60,20 @@ http://{{ include "orchestrator.name" . }}-s3:8333
 {{- with .Values.ray.head -}}
 {{- if ge (int .sharedMemoryGiB) (int (include "orchestrator.gib" .memory)) }}{{ fail (printf "ray.head: sharedMemoryGiB %d must be less than memory %s, which it is a part of" (int .sharedMemoryGiB) .memory) }}{{ end -}}
 {{- end -}}
+{{- with .Values.ray -}}
+{{- if and .autoscaling.enabled (semverCompare "<2.56.0" .version) -}}
+{{- range $.Values.workers }}{{ if .priority }}{{ fail (printf "workers %s: KubeRay knows priority from Ray 2.56 on, and ray.version is %s" .name $.Values.ray.version) }}{{ end }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.network.enabled -}}
+{{- $egress := .Values.network.egress -}}
+{{- range list (list "storage.endpoint" "s3" .Values.storage.endpoint) (list "mlflow.externalUri" "mlflow" .Values.mlflow.externalUri) (list "ray.gcs.redisAddress" "redis" .Values.ray.gcs.redisAddress) -}}
+{{- $value := index . 0 }}{{ $flow := index . 1 }}{{ $url := index . 2 -}}
+{{- $host := regexReplaceAll "^[a-z]+://([^/]*).*$" $url "${1}" -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" | default (ternary "80" "443" (hasPrefix "http://" $url)) -}}
+{{- if and $url (not (has $port (include "orchestrator.texts" (get $egress $flow).ports | fromYamlArray))) }}{{ fail (printf "%s is on port %s, which network.egress.%s.ports do not have" $value $port $flow) }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- $jobs := list -}}
 {{- range $job := .Values.jobs -}}
 {{- if has $job.name $jobs }}{{ fail (printf "jobs %s: two jobs have this name" $job.name) }}{{ end -}}
@@ -68,6 +82,13 @@ http://{{ include "orchestrator.name" . }}-s3:8333
 {{- if not (has . $names) }}{{ fail (printf "jobs %s: group %s is none of workers: %s" $job.name . (join ", " $names)) }}{{ end -}}
 {{- end -}}
 {{- end -}}
+{{- end }}
+
+{{- /* Numbers as texts: Helm has them as int or as float, by where they come from. */}}
+{{- define "orchestrator.texts" -}}
+{{- range . }}
+- {{ int . | toString | quote }}
+{{- end }}
 {{- end }}
 
 {{- /* "16Gi" -> 16 */}}

@@ -17,6 +17,13 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
+{{- /* Pods of one release do not evict one another. */}}
+{{- define "orchestrator.priority" -}}
+{{- with .Values.priorityClass.name }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "orchestrator.pull" -}}
 image: {{ include "orchestrator.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -53,7 +60,8 @@ limits: {cpu: "1", memory: 512Mi}
 {{- define "orchestrator.s3Env" -}}
 - {name: AWS_DEFAULT_REGION, value: {{ .Values.storage.region | quote }}}
 {{- with include "orchestrator.s3Endpoint" . }}
-- {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
+# Of S3 alone: IRSA's credentials come from STS, which is elsewhere.
+- {name: AWS_ENDPOINT_URL_S3, value: {{ . | quote }}}
 {{- end }}
 {{- with .Values.storage.secretName }}
 {{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}

@@ -52,7 +52,8 @@ headGroupSpec:
       serviceAccountName: {{ include "orchestrator.name" $root }}-ray-head
       # Ray's autoscaler, beside the head, asks the API server for pods. Nothing else does.
       automountServiceAccountToken: {{ $values.ray.autoscaling.enabled }}
-      {{- include "orchestrator.rayPod" (dict "root" $root "pod" $values.ray.head "component" "ray-head") | nindent 6 }}
+      {{- $head := merge (dict "tolerations" (concat $values.ray.head.tolerations (include "orchestrator.lostNode" . | fromYamlArray))) $values.ray.head }}
+      {{- include "orchestrator.rayPod" (dict "root" $root "pod" $head "component" "ray-head") | nindent 6 }}
       affinity: {{- include "orchestrator.notOnSpot" $root | nindent 8 }}
 workerGroupSpecs:
 {{- range $group := $values.workers }}
@@ -61,8 +62,8 @@ workerGroupSpecs:
     minReplicas: {{ int $group.min }}
     maxReplicas: {{ int $group.max }}
     replicas: {{ if or $values.ray.autoscaling.enabled $group.fallback }}{{ int $group.min }}{{ else }}{{ int $group.max }}{{ end }}
-    {{- with $group.priority }}
-    priority: {{ int . }}
+    {{- if and $group.priority $values.ray.autoscaling.enabled }}
+    priority: {{ int $group.priority }}
     {{- end }}
     rayStartParams:
       metrics-export-port: "8080"
@@ -85,6 +86,13 @@ workerGroupSpecs:
 {{- end }}
 {{- end }}
 
+{{- /* A head whose node is lost is replaced after 30 s instead of Kubernetes' 300, which is as long as
+       KubeRay waits for it: then the RayJob has failed for good, whatever its backoffLimit. */}}
+{{- define "orchestrator.lostNode" -}}
+- {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+- {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+{{- end }}
+
 {{- /* Takes {root, owner, component, group}. */}}
 {{- define "orchestrator.rayLabels" -}}
 {{ include "orchestrator.labels" .root }}
@@ -103,9 +111,7 @@ orchestrator/group: {{ . }}
 terminationGracePeriodSeconds: {{ include "orchestrator.graceSeconds" .root }}
 securityContext: {{- include "orchestrator.podSecurity" .root | nindent 2 }}
 enableServiceLinks: false
-{{- with $values.priorityClass.name }}
-priorityClassName: {{ . }}
-{{- end }}
+{{- include "orchestrator.priority" .root }}
 {{- include "orchestrator.pullSecrets" .root }}
 {{- include "orchestrator.placement" .pod }}
 containers:
