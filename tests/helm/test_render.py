@@ -258,7 +258,8 @@ def test_mlflow_lets_its_own_page_change_things_by_the_ingress_and_no_other() ->
 
 def test_pods_of_a_release_do_not_evict_one_another() -> None:
     for where, pod in pods(render(EKS)):
-        assert pod["spec"].get("priorityClassName") == "training", where
+        is_hook = where.endswith("-migrate")  # made before the class is
+        assert pod["spec"].get("priorityClassName") == (None if is_hook else "training"), where
 
 
 def test_head_of_a_lost_node_is_replaced_before_kuberay_gives_its_job_up() -> None:

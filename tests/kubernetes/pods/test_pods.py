@@ -186,6 +186,7 @@ def test_cluster_that_stays_takes_a_job_by_the_lines_of_the_page(trial: Operator
     assert submit.startswith("ray job submit -- ")
     ready = "until ray job list >/dev/null 2>&1; do sleep 0.5; done"
     demo = "ray job submit -- python -m shards.demo s3://shards/demo --videos=8 --seconds=6"
+    demo += " --workers=2"  # whose CPUs are not there yet
     lines = ["trap 'kill $!' EXIT", forward, url, token, ready, demo]
     text = told(trial, "bash", "-c", "\n".join(lines))
     assert re.search(r"Job 'raysubmit_\w+' succeeded", text)
@@ -215,10 +216,22 @@ def test_job_goes_on_where_it_was_when_its_worker_pod_is_told_to_go(trial: Opera
     )
 
 
+def test_sweep_has_the_autoscaler_bring_what_a_trial_needs(trial: Operator) -> None:
+    words = ("--scale", "laptop", "data.name=demo", "budget.steps=20", "resources.num_workers=1")
+    job = trial.person.begin("submit", "sweep", "vgan_lambda", "sweep.trials=1", *words)
+    assert job.wait(600) == 0, job.output + job.errors + state(trial)
+    with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
+        ended = [(status, steps[-1]) for status, steps in runs(url) if steps]
+    assert sorted(ended) == [("FINISHED", 20), ("FINISHED", STEPS)]
+
+
 def test_upgrade_keeps_the_runs_and_down_keeps_the_volumes(trial: Operator, values: str) -> None:
+    with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
+        before = runs(url)
     ours(trial, "install", "--values", values)
     with forwarded(trial, f"{NAME}-mlflow", 5000) as url:
-        assert runs(url) == TOLD
+        assert runs(url) == before
+        assert all(one in before for one in TOLD)
     ours(trial, "down")
     left = told(trial, "kubectl", "-n", NAMESPACE, "get", "pods,pvc,secrets", "--output=name")
     kept = {f"persistentvolumeclaim/data-{NAME}-{each}-0" for each in ("postgresql", "s3")}
