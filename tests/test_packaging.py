@@ -1,9 +1,11 @@
 """The promises that packaging makes to someone who clones the repository anywhere."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,55 @@ def test_requirement_of_ours_is_pinned_inside_its_range(line: str) -> None:
 def test_pins_name_no_build_of_one_machine() -> None:
     local = [name for name, version in PINS.items() if "+" in version]
     assert local == []
+
+
+PACKAGES = ("orchestrator", "models", "shards", "cluster")
+# Asked for where they are used, with a word of what to install; and types, which nothing runs.
+OPTIONAL = {"onnxruntime", "mypy_boto3_s3"}
+
+
+def imported() -> set[str]:
+    """What is neither ours nor Python's own and is imported anywhere in our packages."""
+    files = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    tops = {name.partition(".")[0] for name in names}
+    return tops - sys.stdlib_module_names - {*PACKAGES} - OPTIONAL
+
+
+def installed_with(lines: list[str]) -> set[str]:
+    """The distributions that pip installs for these requirements, by what is installed here."""
+    out: set[str] = set()
+    asked: set[tuple[str, str]] = set()
+    todo = [(Requirement(line), "") for line in lines]
+    while todo:
+        requirement, extra = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        for wanted in {"", *requirement.extras}:
+            if (name, wanted) in asked:
+                continue
+            asked.add((name, wanted))
+            try:
+                needs = metadata.requires(name) or []
+            except metadata.PackageNotFoundError:
+                continue  # for another platform
+            out.add(name)
+            todo += [(Requirement(line), wanted) for line in needs]
+    return out
+
+
+def test_all_that_is_imported_is_installed_without_the_tools_of_developers() -> None:
+    there = installed_with(PROJECT["dependencies"])
+    owners = metadata.packages_distributions()
+    missing = {
+        module
+        for module in imported()
+        if not there & {canonicalize_name(name) for name in owners.get(module, [])}
+    }
+    assert missing == set()
 
 
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"

@@ -186,7 +186,6 @@ def test_cluster_that_stays_takes_a_job_by_the_lines_of_the_page(trial: Operator
     assert submit.startswith("ray job submit -- ")
     ready = "until ray job list >/dev/null 2>&1; do sleep 0.5; done"
     demo = "ray job submit -- python -m shards.demo s3://shards/demo --videos=8 --seconds=6"
-    demo += " --workers=2"  # whose CPUs are not there yet
     lines = ["trap 'kill $!' EXIT", forward, url, token, ready, demo]
     text = told(trial, "bash", "-c", "\n".join(lines))
     assert re.search(r"Job 'raysubmit_\w+' succeeded", text)
