@@ -171,11 +171,14 @@ class RayJob:
         try:
             output(["kubectl", "delete", f"--raw={path}", "--filename=-"], given=json.dumps(that))
         except ProgramError:
-            left = self.state()
-            if left is not None and left.uid == old.uid:
+            if self._is_still(old):
                 raise
-        while (left := self.state()) is not None and left.uid == old.uid:
+        while self._is_still(old):
             time.sleep(POLL_S)  # KubeRay has its cluster to take down
+
+    def _is_still(self, old: State) -> bool:
+        now = self.state()
+        return now is not None and now.uid == old.uid
 
     def submitters(self) -> list[str]:
         """The command that prints the pods that submit it, the newest one last."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 # Read when ray is imported: no telemetry, no login, and workers run this very environment.
@@ -69,7 +70,7 @@ def spread(
     running: dict[ray.ObjectRef[Result], Job] = {}
     try:
         while True:
-            while len(running) < at_a_time() and (job := next(waiting, None)) is not None:
+            for job in islice(waiting, max(0, at_a_time() - len(running))):
                 running[remote.remote(job)] = job
             if not running:
                 return
